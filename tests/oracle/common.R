@@ -20,9 +20,9 @@ read_table <- function(path) {
   frame <- read.csv(path, check.names = FALSE, stringsAsFactors = FALSE)
   for (name in intersect(names(frame), ids)) {
     labels <- as.character(frame[[name]])
-    frame[[name]] <- factor(labels, levels = unique(labels))
+    levels <- switch(name, Sex = c("Male", "Female"), ARMCD = c("PBO", "TRT"), AVISIT = sort(unique(labels)), unique(labels))
+    frame[[name]] <- factor(labels, levels = levels)
   }
-  if ("Sex" %in% names(frame)) frame$Sex <- factor(frame$Sex, levels = c("Male", "Female"))
   frame
 }
 
@@ -201,7 +201,7 @@ lmm <- function(y, X, terms = list(), residual, block, offset = 0) {
     V
   }
   list(y = y, X = X, offset = offset, ols = ols, terms = terms, residual = residual, patterns = patterns, rows_of = rows_of,
-       cov = cov, slices = slices, start = unlist(lapply(parts, function(part) part$start)))
+       labels = as.character(block), cov = cov, slices = slices, start = unlist(lapply(parts, function(part) part$start)))
 }
 
 evaluate <- function(model, theta, reml) {
@@ -285,9 +285,11 @@ reference <- function(model, reml, starts = list(model$start), tolerance = 1e-6)
     G[[t$name]] <- list(effects = effects, values = unname(G_k))
     w[[t$name]] <- list(levels = I(rownames(values)), effects = effects, values = unname(values))
   }
+  whole <- model$rows_of[[which.max(ifelse(lengths(model$rows_of) <= 12, lengths(model$rows_of), 0))]]
+  V <- if (length(whole) <= 12) list(subject = model$labels[whole[1]], values = unname(model$cov(theta, whole)))
   list(
     loglik = at$loglik, beta = unname(at$beta), se = unname(sqrt(diag(at$vcov))), vcov = unname(at$vcov),
-    parameters = as.list(natural), G = G, w = w,
+    parameters = as.list(natural), G = G, w = w, V = V,
     convergence = list(gradient = found$gradient, newton_decrement = found$decrement,
                        smallest_curvature = found$curvature),
     theta = theta
