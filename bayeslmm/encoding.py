@@ -1,0 +1,251 @@
+"""Expressions + table -> numeric columns with labels, and the same columns again for new data.
+
+formulaic does the coding: full rank by structure, contrasts, transforms that remember their state. It is
+shown only columns under names of ours and the functions of the list, so that neither a column called `log`
+nor a variable of the caller can change what an expression means.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from formulaic import ModelSpec
+from formulaic.errors import FormulaicError
+from formulaic.transforms import TRANSFORMS
+
+from bayeslmm.errors import DataError
+from bayeslmm.formula import CONSTANTS, CONTRASTS, Token, quote, tokenize
+from bayeslmm.table import describe, kind, require_columns, require_finite
+
+_NUMPY = ("log", "log2", "log10", "log1p", "exp", "sqrt", "sin", "cos", "abs")
+_CONTEXT: Mapping[str, Any] = {
+    **{name: getattr(np, name) for name in _NUMPY},
+    **{name: TRANSFORMS[name] for name in ("I", "C", "center", "scale", "poly", "bs", "cr", "cc", "contr")},
+    "pi": np.pi,
+}
+# formulaic drops levels that begin with "__" without a word, so they are shown to it behind this mark.
+_MARK = "\u2060"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One column as the expressions read it: `levels` of a factor, None for a number."""
+
+    alias: str
+    column: str
+    levels: tuple[Any, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """How a right-hand side becomes columns: the labels, and the state fixed by the first table.
+
+    `terms` maps the label of each term to the indices of its columns, `factors` each categorical column to
+    its levels.
+    """
+
+    rhs: str
+    labels: tuple[str, ...]
+    terms: dict[str, tuple[int, ...]]
+    factors: dict[str, tuple[Any, ...]]
+    columns: tuple[str, ...]
+    sources: tuple[Source, ...]
+    spec: ModelSpec | None
+
+    def apply(self, frame: pd.DataFrame) -> np.ndarray:
+        """Make the same columns (n, k) from new data, with the levels and transforms of the first table.
+
+        Raises
+        ------
+        DataError
+            A column is absent, missing a value or of another type, or a level was not in the first table.
+        """
+        require_columns(frame, self.columns)
+        if self.spec is None:
+            return np.empty((len(frame), 0))
+        shown = _shown_table(frame, self.sources)
+        return _matrix(self.rhs, self.spec, shown, frame.index, self.labels)[0]
+
+
+def fit_encoding(rhs: str, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[str, ...], Encoding]:
+    """Turn a right-hand side of `Formula` into columns (n, k), their labels, and the recipe for new data.
+
+    Text, booleans and categories are factors, their levels in the order of the categories or sorted; levels
+    that do not occur are left out, as R does. Ordered categories get treatment contrasts like the others.
+
+    Raises
+    ------
+    DataError
+        A column is absent or of the wrong type, or an expression is not finite everywhere.
+    """
+    text, places = _aliased(tokenize(rhs))
+    names = tuple(dict.fromkeys(column for column, _ in places))
+    require_columns(frame, names)
+    sources = tuple(_source(frame[column], column, place, alias) for (column, place), alias in places.items())
+    factors = {source.column: source.levels for source in sources if source.levels is not None}
+    if rhs == "0":
+        return np.empty((len(frame), 0)), (), Encoding(rhs, (), {}, {}, (), (), None)
+    spec = ModelSpec.from_spec(text, output="numpy", na_action="ignore", ensure_full_rank=True)
+    matrix, spec = _matrix(rhs, spec, _shown_table(frame, sources), frame.index, None)
+    labels = tuple(_label(str(name), sources) for name in spec.column_names)
+    require_all_finite(matrix, labels, frame.index)
+    terms = {_label(str(term), sources): tuple(at) for term, at in spec.term_indices.items() if at}
+    terms = {"Intercept" if term == "1" else term: at for term, at in terms.items()}
+    return matrix, labels, Encoding(rhs, labels, terms, factors, names, sources, spec)
+
+
+def require_all_finite(matrix: np.ndarray, labels: tuple[str, ...], index: pd.Index) -> None:
+    """Check every column of a matrix with `require_finite`."""
+    if not np.isfinite(matrix).all():
+        for values, label in zip(matrix.T, labels, strict=True):
+            require_finite(values, label, index)
+
+
+def _aliased(tokens: list[Token]) -> tuple[str, dict[tuple[str, str], str]]:
+    """Rewrite an expression with a name of ours for each column and place it stands in.
+
+    A place is "plain" (a number or a factor), "factor" (inside C) or "number" (inside any other function).
+    """
+    places: dict[tuple[str, str], str] = {}
+    words, calls, before = list[str](), list[str](), ""
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+        after = following.text if following is not None and following.kind == "op" else ""
+        inside = next((call for call in reversed(calls) if call), "")
+        word = token.text
+        if _is_column(token, after, inside):
+            place = {"": "plain", "C": "factor"}.get(inside, "number")
+            word = places.setdefault((token.text, place), f"column{len(places)}of{place}")
+        elif token.kind == "op" and word == "(":
+            calls.append(before)
+        elif token.kind == "op" and word == ")":
+            calls.pop()
+        before = word if token.kind == "name" and after == "(" else ""
+        words.append(word if before else f"{word} ")  # formulaic reads "log (" as two terms
+    return "".join(words), places
+
+
+def _is_column(token: Token, after: str, inside: str) -> bool:
+    if token.kind == "quoted":
+        return True
+    if token.kind != "name" or after == "(":
+        return False
+    return not (inside and (after == "=" or token.text in CONSTANTS or token.text in CONTRASTS))
+
+
+def _label(text: str, sources: tuple[Source, ...]) -> str:
+    """Put the users' names back: bare where a column stands alone, quoted if need be inside a function."""
+    columns = {source.alias: source.column for source in sources}
+
+    def name(match: re.Match[str]) -> str:
+        column = columns.get(match.group(), match.group())
+        alone = match.start() == 0 or text[match.start() - 1] == ":"
+        return column if alone else quote(column)
+
+    return re.sub(r"column\d+of(?:plain|factor|number)", name, text).replace(_MARK, "")
+
+
+def _source(series: pd.Series, column: str, place: str, alias: str) -> Source:
+    what = kind(series)
+    if what == "factor" or place == "factor":
+        if place == "number":
+            raise DataError(f"{column!r} holds {describe(series)}, where the formula calculates with it.")
+        return Source(alias, column, levels_of(series, column))
+    _require_number(series, column)
+    return Source(alias, column, None)
+
+
+def _require_number(series: pd.Series, column: str) -> None:
+    if kind(series) != "number":
+        hint = ""
+        if kind(series) == "date":
+            hint = " Make it a number first, such as days since the start."
+        raise DataError(f"{column!r} holds {describe(series)}, and a number is needed.{hint}")
+
+
+def levels_of(series: pd.Series, column: str) -> tuple[Any, ...]:
+    """Return the levels that occur: in the order of the categories, else sorted; whole floats as integers.
+
+    Raises
+    ------
+    DataError
+        The column holds values that cannot be sorted, such as a mixture of text and numbers.
+    """
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        used = series.cat.remove_unused_categories().cat.categories
+        return tuple(used.tolist())
+    if kind(series) == "other":
+        raise DataError(
+            f"{column!r} holds {describe(series)}, which cannot be levels of a factor: make it text."
+        )
+    return tuple(_whole(np.sort(series.dropna().unique())).tolist())
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all():
+        return values.astype(np.int64)
+    return values
+
+
+def _shown_table(frame: pd.DataFrame, sources: tuple[Source, ...]) -> pd.DataFrame:
+    return pd.DataFrame({s.alias: _shown(frame, s) for s in sources}, index=range(len(frame)))
+
+
+def _shown(frame: pd.DataFrame, source: Source) -> Any:
+    """Return one column as formulaic is to see it: floats, or a categorical with the known levels."""
+    series = frame[source.column]
+    _require_present(series, source.column)
+    if source.levels is None:
+        _require_number(series, source.column)
+        values = np.array(series, dtype=float)
+        require_finite(values, source.column, frame.index)
+        return values
+    known = pd.Index(source.levels, dtype=object)
+    codes = codes_of(series, known)
+    if (codes < 0).any():
+        new = ", ".join(repr(value) for value in series[codes < 0].unique()[:5].tolist())
+        listed = ", ".join(repr(level) for level in source.levels[:30])
+        raise DataError(f"{source.column!r} has unseen levels: {new}. The model knows {listed}.")
+    return pd.Categorical.from_codes(codes, categories=[_marked(level) for level in source.levels])
+
+
+def _marked(level: Any) -> Any:
+    return _MARK + level if isinstance(level, str) and level.startswith("__") else level
+
+
+def codes_of(series: pd.Series, known: pd.Index) -> np.ndarray:
+    """Return the position of each value among the known levels, -1 if it is none of them."""
+    codes, values = pd.factorize(series)
+    places = known.get_indexer(pd.Index(np.asarray(values, dtype=object)))
+    return np.append(places, -1)[codes]
+
+
+def _require_present(series: pd.Series, column: str) -> None:
+    missing = np.flatnonzero(series.isna())
+    if missing.size:
+        rows = ", ".join(str(label) for label in series.index[missing[:5]])
+        raise DataError(f"{column!r} is missing in {missing.size} rows (row {rows}).")
+
+
+def _matrix(
+    rhs: str, spec: ModelSpec, shown: pd.DataFrame, index: pd.Index, labels: tuple[str, ...] | None
+) -> tuple[np.ndarray, ModelSpec]:
+    """Let formulaic make the columns, in its namespace of ours, and check what comes back."""
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            made = spec.get_model_matrix(shown, context=_CONTEXT)
+    except (FormulaicError, Warning, ArithmeticError, ValueError, TypeError, KeyError) as error:
+        cause = error.__cause__ or error
+        raise DataError(f"{rhs!r} cannot be evaluated on this table: {cause}") from error
+    matrix = np.array(made, dtype=float)
+    if matrix.shape[0] != len(shown):
+        raise DataError(f"{rhs!r} gave {matrix.shape[0]} rows for a table of {len(shown)}.")
+    if labels is not None:
+        require_all_finite(matrix, labels, index)
+    return matrix, made.model_spec
