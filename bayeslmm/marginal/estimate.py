@@ -1,0 +1,179 @@
+"""REML and ML estimates as plain arrays: the design in, θ̂, β̂, EBLUPs and the verdict on convergence out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..covariance.assembly import Covariance
+from ..covariance.binding import BoundResidual
+from ..covariance.structure import Structure
+from ..design import Design
+from ..errors import DesignError
+from .blocks import Blocks, arrange, compress
+from .likelihood import Evaluation, evaluate
+from .optimise import DECREMENT, ZERO, Optimum, maximise
+from .predictors import blups
+from .start import starts
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How a fit ended, judged at the end and not by an optimiser's word.
+
+    status: "converged", "boundary" (converged, on the edge of the parameter space) or "not converged"; gradient: the
+    log-likelihood still to be gained by a Newton step, ½ g'H⁻¹g; at_boundary: what sits on the edge, in words.
+    """
+
+    status: str
+    gradient: float
+    at_boundary: tuple[str, ...]
+    iterations: int
+    message: str
+
+    def __bool__(self) -> bool:
+        return self.status != "not converged"
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A fit in arrays. θ (K,) linear coordinates in the units of the data; w: (levels, q) of each grouping factor."""
+
+    method: str
+    blocks: Blocks
+    θ: np.ndarray
+    loglik: float
+    beta: np.ndarray
+    cov_beta: np.ndarray
+    w: tuple[np.ndarray, ...]
+    evaluation: Evaluation
+    convergence: Convergence
+
+
+def estimate(design: Design, covariance: Covariance, residual: BoundResidual, *, reml: bool) -> Estimate:
+    """Maximise the (restricted) likelihood from every starting point and keep the best.
+
+    Raises DesignError where the data are fitted without error, so that no likelihood has a maximum.
+    """
+    blocks = arrange(design, covariance, residual)
+    _has_error(design, blocks)
+    lean = compress(blocks)
+    best = best_of(lean, covariance, starts(covariance, residual), reml)
+    return assemble(blocks, covariance, residual, best, reml)
+
+
+def assemble(
+    blocks: Blocks, covariance: Covariance, residual: BoundResidual, optimum: Optimum, reml: bool
+) -> Estimate:
+    """The estimate at an optimum, in the units of the data."""
+    at = optimum.evaluation
+    back = np.linalg.inv(blocks.basis) if blocks.p else np.zeros((0, 0))
+    return Estimate(
+        method="REML" if reml else "ML",
+        blocks=blocks,
+        θ=optimum.θ * blocks.unit,
+        loglik=at.value,
+        beta=blocks.center + blocks.y_scale * (back @ at.beta),
+        cov_beta=blocks.y_scale**2 * (back @ at.A_inverse @ back.T),
+        w=blups(blocks, covariance, optimum.θ, at.beta),
+        evaluation=at,
+        convergence=_judge(covariance, residual, optimum),
+    )
+
+
+def best_of(blocks: Blocks, covariance: Covariance, candidates: list[np.ndarray], reml: bool) -> Optimum:
+    """Climb from the two most likely starting points (from one where there is only one); the higher summit wins."""
+    values = []
+    for θ in candidates:
+        found = evaluate(blocks, covariance, θ, reml=reml, order=0)
+        values.append(-np.inf if found is None else _profiled(found, blocks, reml))
+    order = np.argsort(values)[::-1]
+    usable = [candidates[i] for i in order if np.isfinite(values[i])]
+    if not usable:
+        raise DesignError("No starting covariance is positive definite: the residual structure does not fit the data.")
+    summits = [maximise(blocks, covariance, θ, reml=reml) for θ in usable[:2]]
+    return max(summits, key=lambda s: s.evaluation.value)
+
+
+def _profiled(found: Evaluation, blocks: Blocks, reml: bool) -> float:
+    """ℓ maximised over one common factor of all variances."""
+    ν = blocks.n - blocks.p if reml else blocks.n
+    return found.value + 0.5 * found.rss - 0.5 * ν * (1 + np.log(found.rss / ν))
+
+
+def _has_error(design: Design, blocks: Blocks) -> None:
+    exact = sum(float(x.gram[-1, -1]) for x in blocks.noise)
+    count = sum(x.count for x in blocks.noise)
+    if blocks.noise and count > blocks.p and exact <= 1e-22 * blocks.n:
+        raise DesignError(
+            f"{design.response} is fitted perfectly by the fixed and random effects: there is no residual error left, "
+            "and the likelihood grows without bound. Check that the response is not a function of the predictors."
+        )
+
+
+# --- the verdict ------------------------------------------------------------------------------------------
+
+
+def _judge(covariance: Covariance, residual: BoundResidual, optimum: Optimum) -> Convergence:
+    edge = boundary(covariance, residual, optimum.θ)
+    ok = optimum.decrement < 1e3 * DECREMENT and not optimum.stuck
+    gradient = float(optimum.decrement)
+    if not ok:
+        message = (
+            f"Not converged after {optimum.iterations} iterations: a further step would gain about {gradient:.2g} in "
+            "log-likelihood. The model may be too rich for the data: try fewer random effects or a simpler residual."
+        )
+        return Convergence("not converged", gradient, edge, optimum.iterations, message)
+    if edge:
+        message = f"Converged on the boundary: {'; '.join(edge)}."
+        return Convergence("boundary", gradient, edge, optimum.iterations, message)
+    return Convergence("converged", gradient, (), optimum.iterations, f"Converged in {optimum.iterations} iterations.")
+
+
+def boundary(covariance: Covariance, residual: BoundResidual, θ: np.ndarray) -> tuple[str, ...]:
+    """What sits on the edge of the parameter space, in words; θ in the units of the blocks."""
+    found: list[str] = []
+    for structure, k in zip(covariance.structures, covariance.slices, strict=True):
+        if not structure.signed:
+            found += _structure_boundary(structure, θ[k])
+    for part, rows, k in zip(residual.parts, residual.rows, covariance.residual_slices(), strict=True):
+        if rows.time is not None and θ[k][0] > ZERO:
+            found += _range_boundary(part, rows.time, θ[k])
+    return tuple(found)
+
+
+def _structure_boundary(structure: Structure, θ: np.ndarray) -> list[str]:
+    names = [n for p in structure.parameters for n in p.full_names()]
+    v, _, κ = structure.split(θ)
+    zero = [f"{names[i]} is 0" for i in range(len(v)) if v[i] <= ZERO]
+    if zero or not len(κ):
+        return zero
+    natural = structure.natural_from_linear(θ)[len(θ) - len(κ) :]
+    if structure.free and len(v) > 2:
+        i, j = np.tril_indices(len(v), -1)
+        C = np.eye(len(v))
+        C[i, j] = C[j, i] = natural
+        singular = bool(np.linalg.eigvalsh(C)[0] < 1e-7)
+        return [f"the {len(v)} x {len(v)} covariance of {structure.scale.name} is singular"] if singular else []
+    domains = structure._domains()
+    out = []
+    for r, d, name in zip(natural, domains, names[len(θ) - len(κ) :], strict=True):
+        if hasattr(d, "lower") and min(r - d.lower, d.upper - r) < 1e-6 * (d.upper - d.lower):
+            out.append(f"{name} is {d.lower if r - d.lower < d.upper - r else d.upper:.6g}")
+    return out
+
+
+def _range_boundary(part: Structure, time: np.ndarray, θ: np.ndarray) -> list[str]:
+    range_ = θ[-1]
+    values = np.unique(time)
+    gap, span = float(np.diff(values).min(initial=np.inf)), float(values[-1] - values[0])
+    name = part.parameters[-1].full_names()[0]
+    if range_ > 1e3 * span:
+        return [f"{name} = {range_:.3g} is far beyond the data's span of {span:.6g}: the process is constant in time"]
+    if range_ < 0.02 * gap:
+        return [f"{name} = {range_:.3g} is far below the smallest gap of {gap:.6g}: the process is independent noise"]
+    return []

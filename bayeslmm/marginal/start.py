@@ -1,0 +1,68 @@
+"""Starting values for the optimiser, in the units of the blocks (y, X and Z of order one)."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from ..covariance.assembly import Covariance
+from ..covariance.binding import BoundResidual
+from ..covariance.structure import Structure
+
+_RANGE_GRID = (0.3, 1.0, 4.0)  # multiples of the typical gap, up to the typical span
+_CORRELATION_GRID = (0.2, 0.7)
+
+
+def starts(covariance: Covariance, residual: BoundResidual) -> list[np.ndarray]:
+    """Linear coordinates to begin from: one vector, or a small grid where a range or a correlation is nonlinear."""
+    effects = sum(len(t.effects) for t in covariance.random)
+    share = 0.5 if effects else 1.0
+    fixed = [_start(s, 0.5 / effects, 0.3) for t in covariance.random for s, _ in t.blocks]
+    choices = []
+    for part, rows in zip(residual.parts, residual.rows, strict=True):
+        variance = share / len(residual.parts)
+        roles = {p.role for p in part.correlation.parameters(part.positions)}
+        if "range" in roles:
+            grid = _ranges(rows.time, residual.subject)
+        elif "correlation" in roles and not part.free:
+            grid = list(_CORRELATION_GRID)
+        else:
+            grid = [0.0]
+        choices.append([_start(part, variance, value) for value in grid])
+    return [np.concatenate([*fixed, *choice]) for choice in product(*choices)]
+
+
+def _start(structure: Structure, variance: float, value: float) -> np.ndarray:
+    """Equal variances, and every range (or first correlation) at `value`."""
+    sd = np.full(structure.scale.levels, np.sqrt(variance))
+    power = [0.0] if structure.scale.power else []
+    parameters = structure.correlation.parameters(structure.positions)
+    κ = [value if p.role == "range" else _correlation(p, value) for p in parameters for _ in range(len(p))]
+    unit = np.array(κ)
+    if structure.free:
+        unit = np.zeros(len(κ))
+    elif len(κ) > 1 and type(structure.correlation).__name__ == "Toeplitz":
+        unit[1:] = 0.0
+    κ = structure.correlation.from_unit(unit, np) if unit.size else unit
+    return structure.linear_from_natural(np.concatenate([sd, power, κ]))
+
+
+def _correlation(parameter, value: float) -> float:
+    return value if parameter.domain.contains(value) else 0.5 * parameter.domain.upper
+
+
+def _ranges(time: np.ndarray, subject: np.ndarray) -> list[float]:
+    """Ranges between the typical gap of two rows of a subject and the typical span of a subject."""
+    order = np.lexsort((time, subject))
+    gaps = np.diff(time[order])[np.diff(subject[order]) == 0]
+    gaps = gaps[gaps > 0]
+    gap = float(np.median(gaps)) if gaps.size else 1.0
+    first = np.full(subject.max() + 1, np.inf)
+    last = np.full(subject.max() + 1, -np.inf)
+    np.minimum.at(first, subject, time)
+    np.maximum.at(last, subject, time)
+    spans = (last - first)[last > first]
+    span = float(np.median(spans)) if spans.size else gap
+    grid = [gap * c for c in _RANGE_GRID if gap * c < span or c == 1.0]
+    return [*grid, span] if span > grid[-1] else grid

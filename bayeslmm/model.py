@@ -1,0 +1,100 @@
+"""The model: one specification that both engines read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .covariance.assembly import Covariance
+from .covariance.binding import BoundResidual, bind, residual_columns
+from .covariance.correlation import Correlation, Independent
+from .covariance.structure import ResidualSum
+from .design import Design, check_identifiable, make_design
+from .errors import InferenceError
+from .formula import Formula, parse
+
+if TYPE_CHECKING:
+    from .results import Fit
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class LMM:
+    """A linear mixed model for repeated measurements.
+
+    Read marginally it is Y ~ N(Xβ, V) with V = ZGZ' + R; read hierarchically it is Y|w ~ N(Xβ + Zw, R) with
+    w ~ N(0, G).
+
+    Parameters
+    ----------
+    formula : an lme4 formula, such as ``"Reaction ~ Days + (Days | Subject)"``. Around a bar, ``diag()``, ``cs()`` and
+        ``ar1()`` choose the structure of G; ``(t || g)`` is diagonal.
+    data : a pandas, polars or pyarrow table, one row a measurement. Rows with missing values in the columns that the
+        model reads are left out, counted and named.
+    residual : the structure of R, for example ``Exponential("Time") + Independent()``; independent with one variance
+        by default.
+    weights : known precision weights, a column or an array: the error variance is σ²/weight.
+    signed : allow negative variance components as long as V is positive definite. Such a model is marginal only.
+
+    Raises
+    ------
+    FormulaError, DataError, DesignError, CovarianceError
+        Each says what was found, why it matters and what to do.
+    """
+
+    formula: Formula
+    design: Design
+    covariance: Covariance
+    residual: BoundResidual
+    signed: bool = field(default=False)
+
+    def __init__(self, formula: str, data: Any, *, residual: Correlation | ResidualSum | None = None,
+                 weights: Any = None, signed: bool = False):  # fmt: skip
+        spec = ResidualSum.of(Independent() if residual is None else residual)
+        parsed = parse(formula)
+        design = make_design(parsed, data, weights=weights, extra_columns=residual_columns(spec))
+        covariance, bound = bind(design, spec, signed=signed)
+        if bound.subject is None:
+            check_identifiable(design)
+        for name, value in (("formula", parsed), ("design", design), ("covariance", covariance),
+                            ("residual", bound), ("signed", signed)):  # fmt: skip
+            object.__setattr__(self, name, value)
+
+    def fit(self, method: str = "REML") -> Fit:
+        """Maximise the restricted ("REML") or full ("ML") likelihood of the marginal model, in closed form for β.
+
+        Raises InferenceError for another method.
+        """
+        from .results import Fit
+
+        if str(method).upper() not in ("REML", "ML"):
+            raise InferenceError(f"method={method!r}: the marginal model is fitted by 'REML' or 'ML'.")
+        return Fit.of(self, reml=str(method).upper() == "REML")
+
+    def to_pymc(self, parametrization: str = "noncentered", *, priors: Any = None):
+        """The hierarchical model as an ordinary pm.Model, to extend, sample or inspect.
+
+        parametrization: "noncentered" (w = D L z) or "centered" (w ~ N(0, G)). priors: see `default_priors`.
+        """
+        from .hierarchical import build
+
+        return build(self, parametrization, priors)
+
+    def sample(self, sampler: str = "nuts", *, draws: int = 1000, tune: int = 1000, chains: int = 4,
+               random_seed: Any = None, parametrization: str = "noncentered", priors: Any = None,
+               progressbar: bool = True, **kwargs: Any):  # fmt: skip
+        """Draw from the posterior; an xarray.DataTree that every ArviZ function takes.
+
+        sampler: "nuts" (PyMC). Further arguments go to pm.sample.
+        """
+        from .hierarchical import sample
+
+        return sample(self, sampler, draws=draws, tune=tune, chains=chains, random_seed=random_seed,
+                      parametrization=parametrization, priors=priors, progressbar=progressbar, **kwargs)  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.formula.text}   residual: {self.residual.spec}"
+
+    def __repr__(self) -> str:
+        design = self.design
+        groups = ", ".join(f"{len(t.levels)} {t.group}" for t in design.terms) or "no grouping factor"
+        return f"<LMM {self}: {len(design.y)} rows, {groups}>"
