@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.encoding import Encoding, codes_of, fit_encoding, levels_of
+from bayeslmm.encoding import Encoding, codes_of, columns_of, fit_encoding, levels_of
 from bayeslmm.errors import DataError, DataNote, DesignError
 from bayeslmm.formula import Bar, Formula, parse
 from bayeslmm.table import Dropped, as_frame, complete_rows, describe, kind, require_columns, require_finite
@@ -99,6 +99,8 @@ def make_design(
     table = as_frame(data)
     named = [weights] if isinstance(weights, str) else []
     kept, dropped = complete_rows(table, [*formula.columns, *named, *extra_columns])
+    if dropped.rows:
+        warnings.warn(DataNote(f"{dropped}."), skip_file_prefixes=(str(Path(__file__).parent),), stacklevel=2)
     rows = np.delete(np.arange(len(table)), dropped.positions)
     w = _weights(weights, kept, rows, len(table))
     y, response = _response(formula.response, kept)
@@ -106,8 +108,6 @@ def make_design(
     check_rank(X, coefs)
     terms, effects = _terms(formula.bars, kept)
     offset, offsets = _offset(formula.offsets, kept)
-    if dropped.rows:
-        warnings.warn(DataNote(f"{dropped}."), skip_file_prefixes=(str(Path(__file__).parent),), stacklevel=2)
     return Design(
         formula=formula,
         frame=kept.reset_index(drop=True),
@@ -145,28 +145,26 @@ def _weights(weights: Any, kept: pd.DataFrame, rows: np.ndarray, total: int) -> 
 
 
 def _response(text: str, frame: pd.DataFrame) -> tuple[np.ndarray, Encoding]:
-    matrix, labels, encoding = fit_encoding(f"0 + {text}", frame)
-    if encoding.factors:
-        column = next(iter(encoding.factors))
-        raise DataError(f"The response {column!r} holds {describe(frame[column])}; it must be numeric.")
-    y = matrix[:, 0]
+    y, encoding = _numeric(text, frame, "The response")
     if np.ptp(y) == 0:
-        raise DesignError(f"The response {labels[0]} is {y[0]:g} in every row: there is nothing to explain.")
+        name = encoding.labels[0]
+        raise DesignError(f"The response {name} is {y[0]:g} in every row: there is nothing to explain.")
     return y, encoding
 
 
 def _offset(texts: Sequence[str], frame: pd.DataFrame) -> tuple[np.ndarray, tuple[Encoding, ...]]:
-    total, encodings = np.zeros(len(frame)), []
-    for text in texts:
-        matrix, _, encoding = fit_encoding(f"0 + {text}", frame)
-        if encoding.factors:
-            column = next(iter(encoding.factors))
-            raise DataError(
-                f"offset({column}) must be numeric, and {column!r} holds {describe(frame[column])}."
-            )
-        total += matrix[:, 0]
-        encodings.append(encoding)
-    return total, tuple(encodings)
+    fitted = [_numeric(text, frame, "The offset") for text in texts]
+    total = np.sum([values for values, _ in fitted], axis=0) if fitted else np.zeros(len(frame))
+    return total, tuple(encoding for _, encoding in fitted)
+
+
+def _numeric(text: str, frame: pd.DataFrame, role: str) -> tuple[np.ndarray, Encoding]:
+    """Evaluate an expression that must give one number per row."""
+    for column in columns_of(text):
+        if kind(frame[column]) != "number":
+            raise DataError(f"{role} must be numeric, and {column!r} holds {describe(frame[column])}.")
+    matrix, _, encoding = fit_encoding(f"0 + {text}", frame)
+    return matrix[:, 0], encoding
 
 
 # -------------------------------------------------------------------------------- grouping factors

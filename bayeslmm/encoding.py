@@ -19,8 +19,8 @@ from formulaic import ModelSpec
 from formulaic.errors import FormulaicError
 from formulaic.transforms import TRANSFORMS
 
-from bayeslmm.errors import DataError
-from bayeslmm.formula import CONSTANTS, CONTRASTS, Token, quote, tokenize
+from bayeslmm.errors import DataError, FormulaError
+from bayeslmm.formula import ALLOWED, CONSTANTS, CONTRASTS, Token, quote, tokenize
 from bayeslmm.table import describe, kind, require_columns, require_finite
 
 _NUMPY = ("log", "log2", "log10", "log1p", "exp", "sqrt", "sin", "cos", "abs")
@@ -85,7 +85,7 @@ def fit_encoding(rhs: str, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[str, 
         A column is absent or of the wrong type, or an expression is not finite everywhere.
     """
     text, places = _aliased(tokenize(rhs))
-    names = tuple(dict.fromkeys(column for column, _ in places))
+    names = columns_of(rhs)
     require_columns(frame, names)
     sources = tuple(_source(frame[column], column, place, alias) for (column, place), alias in places.items())
     factors = {source.column: source.levels for source in sources if source.levels is not None}
@@ -107,6 +107,11 @@ def require_all_finite(matrix: np.ndarray, labels: tuple[str, ...], index: pd.In
             require_finite(values, label, index)
 
 
+def columns_of(rhs: str) -> tuple[str, ...]:
+    """Return the columns that an expression reads, in order."""
+    return tuple(dict.fromkeys(column for column, _ in _aliased(tokenize(rhs))[1]))
+
+
 def _aliased(tokens: list[Token]) -> tuple[str, dict[tuple[str, str], str]]:
     """Rewrite an expression with a name of ours for each column and place it stands in.
 
@@ -126,6 +131,8 @@ def _aliased(tokens: list[Token]) -> tuple[str, dict[tuple[str, str], str]]:
         elif token.kind == "op" and word == ")":
             calls.pop()
         before = word if token.kind == "name" and after == "(" else ""
+        if before and before not in _CONTEXT and before not in CONTRASTS:
+            raise FormulaError(f"{before}() is not a function of formulas. {ALLOWED}")
         words.append(word if before else f"{word} ")  # formulaic reads "log (" as two terms
     return "".join(words), places
 
@@ -155,7 +162,13 @@ def _source(series: pd.Series, column: str, place: str, alias: str) -> Source:
     if what == "factor" or place == "factor":
         if place == "number":
             raise DataError(f"{column!r} holds {describe(series)}, where the formula calculates with it.")
-        return Source(alias, column, levels_of(series, column))
+        levels = levels_of(series, column)
+        if len(levels) >= len(series):
+            hint = " Is it a number that was read as text?" if what == "factor" else ""
+            raise DataError(
+                f"The factor {column!r} has a level of its own in each of {len(series)} rows.{hint}"
+            )
+        return Source(alias, column, levels)
     _require_number(series, column)
     return Source(alias, column, None)
 
