@@ -42,7 +42,8 @@ class Dropped:
 def as_frame(data: Any) -> pd.DataFrame:
     """Copy a table into pandas with NumPy's types; the user's own table is never changed.
 
-    Nullable and Arrow types become plain ones, text of every kind becomes text, names of columns become text.
+    Nullable and Arrow types become plain ones, text of every kind becomes text, names of columns become text;
+    a pandas table keeps its `attrs`, where units of columns may stand.
 
     Raises
     ------
@@ -56,6 +57,7 @@ def as_frame(data: Any) -> pd.DataFrame:
     names = [str(name) for name in frame.columns]
     copy = pd.DataFrame(dict(enumerate(columns)), index=frame.index)
     copy.columns = pd.Index(names, dtype=object)
+    copy.attrs = dict(frame.attrs)
     return copy
 
 
