@@ -63,6 +63,7 @@ class Correlation(ABC):
     reads: ClassVar[str] = "position"  # "position", "time" or "nothing"
     linear: ClassVar[bool] = False  # C - I is linear in κ, so that covariances can replace correlations
     serial: ClassVar[bool] = False  # a process in time: its sd is called sigma_serial
+    smooth: ClassVar[bool] = True  # twice differentiable in κ; if not, the likelihood has many local maxima
 
     @abstractmethod
     def parameters(self, levels: tuple[str, ...]) -> tuple[Parameter, ...]:
@@ -173,6 +174,8 @@ class Toeplitz(Correlation):
     The matrix is positive definite exactly if all partial autocorrelations lie in (-1, 1); those are the
     coordinates that vary freely, turned into correlations by the Durbin-Levinson recursion.
     """
+
+    linear = True
 
     def parameters(self, levels):
         lags = tuple(str(k) for k in range(1, len(levels)))
@@ -286,6 +289,8 @@ class Matern52(TimeCorrelation):
 @dataclass(frozen=True)
 class Spherical(TimeCorrelation):
     """1 - 1.5 u/r + 0.5 (u/r)³ up to the range r, 0 beyond (nlme: corSpher; SAS: sp(sph))."""
+
+    smooth = False
 
     def at(self, lag, κ, xp):
         t = xp.maximum(1 - lag / κ[0], 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,13 @@ from ..covariance.structure import Structure
 from ..design import Design
 from ..errors import DesignError
 from .blocks import Blocks, arrange, compress
-from .likelihood import Evaluation, evaluate
+from .likelihood import Evaluation
 from .optimise import DECREMENT, ZERO, Optimum, maximise
 from .predictors import blups
 from .start import starts
+
+_SCOUT_STEPS = 6
+_CLIMBERS = 4
 
 
 @dataclass(frozen=True)
@@ -86,23 +90,34 @@ def assemble(
 
 
 def best_of(blocks: Blocks, covariance: Covariance, candidates: list[np.ndarray], reml: bool) -> Optimum:
-    """Climb from the two most likely starting points (from one where there is only one); the higher summit wins."""
-    values = []
+    """The highest summit: from several starting points a few steps each, then on from the best that are apart."""
+    if len(candidates) > 2:
+        scouts = [s for θ in candidates if (s := _scout(blocks, covariance, θ, reml)) is not None]
+        scouts.sort(key=lambda s: -s.evaluation.value)
+        candidates = [s.θ for s in _apart(scouts)]
+    summits = []
     for θ in candidates:
-        found = evaluate(blocks, covariance, θ, reml=reml, order=0)
-        values.append(-np.inf if found is None else _profiled(found, blocks, reml))
-    order = np.argsort(values)[::-1]
-    usable = [candidates[i] for i in order if np.isfinite(values[i])]
-    if not usable:
+        with suppress(FloatingPointError):
+            summits.append(maximise(blocks, covariance, θ, reml=reml))
+    if not summits:
         raise DesignError("No starting covariance is positive definite: the residual structure does not fit the data.")
-    summits = [maximise(blocks, covariance, θ, reml=reml) for θ in usable[:2]]
     return max(summits, key=lambda s: s.evaluation.value)
 
 
-def _profiled(found: Evaluation, blocks: Blocks, reml: bool) -> float:
-    """ℓ maximised over one common factor of all variances."""
-    ν = blocks.n - blocks.p if reml else blocks.n
-    return found.value + 0.5 * found.rss - 0.5 * ν * (1 + np.log(found.rss / ν))
+def _scout(blocks: Blocks, covariance: Covariance, θ: np.ndarray, reml: bool) -> Optimum | None:
+    try:
+        return maximise(blocks, covariance, θ, reml=reml, limit=_SCOUT_STEPS, polish=False)
+    except FloatingPointError:
+        return None
+
+
+def _apart(scouts: list[Optimum]) -> list[Optimum]:
+    """The best scouts, up to `_CLIMBERS`, none on its way to where a better one is."""
+    kept: list[Optimum] = []
+    for s in scouts:
+        if all(np.abs(s.θ - k.θ).max() > 1e-2 * np.abs(k.θ).max() for k in kept):
+            kept.append(s)
+    return kept[:_CLIMBERS]
 
 
 def _has_error(design: Design, blocks: Blocks) -> None:

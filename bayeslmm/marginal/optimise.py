@@ -70,9 +70,17 @@ def decrement(gradient: np.ndarray, hessian: np.ndarray) -> tuple[float, bool]:
     return float(0.5 * np.sum(slope**2 / size)), bool((eigenvalues < -1e-5 * np.abs(eigenvalues).max(initial=1)).any())
 
 
-def maximise(blocks: Blocks, covariance: Covariance, start: np.ndarray, *, reml: bool, limit: int = 200) -> Optimum:
-    """Climb from linear coordinates `start`; restarted by itself from a boundary that is not optimal."""
+def maximise(
+    blocks: Blocks, covariance: Covariance, start: np.ndarray, *, reml: bool, limit: int = 200, polish: bool = True
+) -> Optimum:
+    """Climb from linear coordinates `start`; restarted by itself from a boundary that is not optimal.
+
+    `polish=False` stops after `limit` steps without looking at boundaries. Raises FloatingPointError where the
+    starting covariance is not positive definite.
+    """
     θ = _with_scale(blocks, covariance, start, reml)
+    if not polish:
+        return _climb(blocks, covariance, θ, reml, limit)
     used = 0
     for _ in range(_RESTARTS):
         optimum = _climb(blocks, covariance, θ, reml, limit - used)

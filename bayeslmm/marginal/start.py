@@ -10,7 +10,8 @@ from ..covariance.assembly import Covariance
 from ..covariance.binding import BoundResidual
 from ..covariance.structure import Structure
 
-_RANGE_GRID = (0.3, 1.0, 4.0)  # multiples of the typical gap, up to the typical span
+_RANGE_GRID = (0.3, 0.8, 2.0, 5.0)  # multiples of the typical gap, up to the typical span
+_FINE_GRID = tuple(np.geomspace(0.8, 40, 14))
 _CORRELATION_GRID = (0.2, 0.7)
 
 
@@ -24,7 +25,7 @@ def starts(covariance: Covariance, residual: BoundResidual) -> list[np.ndarray]:
         variance = share / len(residual.parts)
         roles = {p.role for p in part.correlation.parameters(part.positions)}
         if "range" in roles:
-            grid = _ranges(rows.time, residual.subject)
+            grid = _ranges(rows.time, residual.subject, _RANGE_GRID if part.correlation.smooth else _FINE_GRID)
         elif "correlation" in roles and not part.free:
             grid = list(_CORRELATION_GRID)
         else:
@@ -52,7 +53,7 @@ def _correlation(parameter, value: float) -> float:
     return value if parameter.domain.contains(value) else 0.5 * parameter.domain.upper
 
 
-def _ranges(time: np.ndarray, subject: np.ndarray) -> list[float]:
+def _ranges(time: np.ndarray, subject: np.ndarray, multiples: tuple[float, ...]) -> list[float]:
     """Ranges between the typical gap of two rows of a subject and the typical span of a subject."""
     order = np.lexsort((time, subject))
     gaps = np.diff(time[order])[np.diff(subject[order]) == 0]
@@ -64,5 +65,5 @@ def _ranges(time: np.ndarray, subject: np.ndarray) -> list[float]:
     np.maximum.at(last, subject, time)
     spans = (last - first)[last > first]
     span = float(np.median(spans)) if spans.size else gap
-    grid = [gap * c for c in _RANGE_GRID if gap * c < span or c == 1.0]
+    grid = [gap * c for c in multiples if gap * c < span or c == 0.8]
     return [*grid, span] if span > grid[-1] else grid
