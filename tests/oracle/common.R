@@ -288,7 +288,7 @@ reference <- function(model, reml, starts = list(model$start), tolerance = 1e-6)
   whole <- model$rows_of[[which.max(ifelse(lengths(model$rows_of) <= 12, lengths(model$rows_of), 0))]]
   V <- if (length(whole) <= 12) list(subject = model$labels[whole[1]], values = unname(model$cov(theta, whole)))
   list(
-    loglik = at$loglik, beta = unname(at$beta), se = unname(sqrt(diag(at$vcov))), vcov = unname(at$vcov),
+    loglik = at$loglik, beta = I(unname(at$beta)), se = I(unname(sqrt(diag(at$vcov)))), vcov = unname(at$vcov),
     parameters = as.list(natural), G = G, w = w, V = V,
     convergence = list(gradient = found$gradient, newton_decrement = found$decrement,
                        smallest_curvature = found$curvature),

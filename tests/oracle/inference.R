@@ -50,7 +50,7 @@ f_tests <- function(fit, ddf) {
   contrasts <- show_tests(anova(fit, type = 3, ddf = ddf))
   setNames(lapply(rownames(table), function(name) {
     row <- table[name, ]
-    list(L = unname(contrasts[[name]]), F = row[["F value"]], num_df = row[["NumDF"]], den_df = row[["DenDF"]],
+    list(L = unname(as.matrix(contrasts[[name]])), F = row[["F value"]], num_df = row[["NumDF"]], den_df = row[["DenDF"]],
          p = row[["Pr(>F)"]])
   }), rownames(table))
 }
@@ -61,14 +61,14 @@ inference <- function(data, formula, table, block, extra = list()) {
   p <- length(fixef(fit))
   coefficients <- function(ddf) {
     s <- coef(summary(tested, ddf = ddf))
-    list(estimate = unname(s[, "Estimate"]), se = unname(s[, "Std. Error"]), df = unname(s[, "df"]),
-         t = unname(s[, "t value"]), p = unname(s[, "Pr(>|t|)"]))
+    list(estimate = I(unname(s[, "Estimate"])), se = I(unname(s[, "Std. Error"])), df = I(unname(s[, "df"])),
+         t = I(unname(s[, "t value"])), p = I(unname(s[, "Pr(>|t|)"])))
   }
   sat <- coefficients("Satterthwaite")
   check <- dense_satterthwaite(fit, block, diag(p))
   cat(sprintf("%-10s %-52s REML %.9f, Satterthwaite df against dense %.1e\n", data, formula, as.numeric(logLik(fit)),
               max(abs(sat$df / check - 1))))
-  sat$df_dense <- check
+  sat$df_dense <- I(check)
   adjusted <- vcovAdj(fit)
   kr_tests <- f_tests(tested, "Kenward-Roger")
   kr_tests <- lapply(kr_tests, function(test) {
