@@ -108,6 +108,7 @@ def make_design(
     check_rank(X, coefs)
     terms, effects = _terms(formula.bars, kept)
     offset, offsets = _offset(formula.offsets, kept)
+    _require_residual(y - offset, X)
     return Design(
         formula=formula,
         frame=kept.reset_index(drop=True),
@@ -150,6 +151,15 @@ def _response(text: str, frame: pd.DataFrame) -> tuple[np.ndarray, Encoding]:
         name = encoding.labels[0]
         raise DesignError(f"The response {name} is {y[0]:g} in every row: there is nothing to explain.")
     return y, encoding
+
+
+def _require_residual(y: np.ndarray, X: np.ndarray) -> None:
+    beta = np.linalg.lstsq(X.T @ X, X.T @ y, rcond=None)[0]
+    if np.linalg.norm(y - X @ beta) <= 1e-10 * np.linalg.norm(y - y.mean()):
+        raise DesignError(
+            "The fixed part explains the response exactly, so that no variance is left to estimate. "
+            "Does the response, or a copy of it, stand among the terms?"
+        )
 
 
 def _offset(texts: Sequence[str], frame: pd.DataFrame) -> tuple[np.ndarray, tuple[Encoding, ...]]:
@@ -271,9 +281,11 @@ def check_rank(X: np.ndarray, labels: Sequence[str]) -> None:
     if not aliased:
         return
     sentences = [_alias_sentence(j, earlier, labels) for j, earlier in aliased.items()]
+    splines = any(labels[j].startswith(("cr(", "cc(")) for j in aliased)
+    advice = "give cr() and cc() constraints='center' beside an intercept" if splines else "remove such terms"
     raise DesignError(
         f"The fixed part is rank-deficient: {'; '.join(sentences)}. Their coefficients cannot be told apart: "
-        "remove such terms; powers of large numbers need center()."
+        f"{advice}; powers of large numbers need center()."
     )
 
 
@@ -323,7 +335,7 @@ def check_identifiable(design: Design) -> None:
             q = 1 if separate else Z.shape[1]
             if len(term.levels) * q >= n:
                 raise DesignError(
-                    f"{term.group} has {len(term.levels)} levels with {q} random effects each, "
+                    f"{term.group} has {len(term.levels)} levels with {q} random effect{'s' * (q > 1)} each, "
                     f"{len(term.levels) * q} in all, for {n} rows: their variances cannot be told from the "
                     "residual. Use fewer effects, or a grouping factor with more rows per level."
                 )

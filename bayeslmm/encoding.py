@@ -30,7 +30,7 @@ _CONTEXT: Mapping[str, Any] = {
     "pi": np.pi,
 }
 # formulaic drops levels that begin with "__" without a word, so they are shown to it behind this mark.
-_MARK = "\u2060"
+_MARK = "ʘ"
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,14 @@ def fit_encoding(rhs: str, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[str, 
     factors = {source.column: source.levels for source in sources if source.levels is not None}
     if rhs == "0":
         return np.empty((len(frame), 0)), (), Encoding(rhs, (), {}, {}, (), (), None)
-    spec = ModelSpec.from_spec(text, output="numpy", na_action="ignore", ensure_full_rank=True)
-    matrix, spec = _matrix(rhs, spec, _shown_table(frame, sources), frame.index, None)
+    matrix, spec = _matrix(rhs, text, _shown_table(frame, sources), frame.index, None)
     labels = tuple(_label(str(name), sources) for name in spec.column_names)
     require_all_finite(matrix, labels, frame.index)
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise DataError(
+            f"Two columns of {rhs!r} would both be called {twice!r}: rename a column of the table."
+        )
     terms = {_label(str(term), sources): tuple(at) for term, at in spec.term_indices.items() if at}
     terms = {"Intercept" if term == "1" else term: at for term, at in terms.items()}
     return matrix, labels, Encoding(rhs, labels, terms, factors, names, sources, spec)
@@ -125,7 +129,9 @@ def _aliased(tokens: list[Token]) -> tuple[str, dict[tuple[str, str], str]]:
         word = token.text
         if _is_column(token, after, inside):
             place = {"": "plain", "C": "factor"}.get(inside, "number")
-            word = places.setdefault((token.text, place), f"column{len(places)}of{place}")
+            word = places.setdefault((token.text, place), f"ʘ{len(places)}{place}")
+        elif token.kind == "string":
+            word = word[0] + _marked(word[1:])
         elif token.kind == "op" and word == "(":
             calls.append(before)
         elif token.kind == "op" and word == ")":
@@ -154,7 +160,7 @@ def _label(text: str, sources: tuple[Source, ...]) -> str:
         alone = match.start() == 0 or text[match.start() - 1] == ":"
         return column if alone else quote(column)
 
-    return re.sub(r"column\d+of(?:plain|factor|number)", name, text).replace(_MARK, "")
+    return re.sub(r"ʘ\d+(?:plain|factor|number)", name, text).replace(f"{_MARK}__", "__")
 
 
 def _source(series: pd.Series, column: str, place: str, alias: str) -> Source:
@@ -246,12 +252,14 @@ def _require_present(series: pd.Series, column: str) -> None:
 
 
 def _matrix(
-    rhs: str, spec: ModelSpec, shown: pd.DataFrame, index: pd.Index, labels: tuple[str, ...] | None
+    rhs: str, spec: ModelSpec | str, shown: pd.DataFrame, index: pd.Index, labels: tuple[str, ...] | None
 ) -> tuple[np.ndarray, ModelSpec]:
-    """Let formulaic make the columns, in its namespace of ours, and check what comes back."""
+    """Let formulaic make the columns, in a namespace of ours, and check what comes back."""
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("error")
+            if isinstance(spec, str):
+                spec = ModelSpec.from_spec(spec, output="numpy", na_action="ignore", ensure_full_rank=True)
             made = spec.get_model_matrix(shown, context=_CONTEXT)
     except (FormulaicError, Warning, ArithmeticError, ValueError, TypeError, KeyError) as error:
         cause = error.__cause__ or error

@@ -46,7 +46,7 @@ _BASES = frozenset({"C", "poly", "bs", "cr", "cc"})  # give several columns, so 
 _MAX_TEXT, _MAX_DEPTH, _MAX_TERMS, _MAX_SUM, _MAX_DEGREE = 20_000, 50, 1000, 100, 100
 _POWER = {"|": 10, "||": 10, "+": 20, "-": 20, "*": 30, "/": 30, ":": 40, "^": 50, "**": 50}
 _TOKEN = re.compile(
-    r"""(?P<space>\s+) | (?P<quoted>`[^`]*`) | (?P<string>"[^"\\]*"|'[^'\\]*')
+    r"""(?P<space>\s+) | (?P<quoted>`[^`]*`) | (?P<string>"[^"\\`]*"|'[^'\\`]*')
       | (?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.]))
       | (?P<name>\.?[^\W\d][\w.]*) | (?P<op>\*\*|\|\||[~+\-*/^:|(),=])""",
     re.VERBOSE,
@@ -626,7 +626,7 @@ def _literal(node: Node) -> str:
     if node.kind in ("number", "constant"):
         return _arithmetic(node)
     if node.kind == "string":
-        return repr(node.value[1:-1])
+        return node.value
     if node.kind == "sum" and len(node.items) == 1 and node.items[0].kind == "number":
         return node.signs[0] + _arithmetic(node.items[0])
     if node.kind in ("tuple", "paren"):

@@ -368,6 +368,25 @@ def test_too_many_columns(data):
         make_design("y ~ x + t + w", data[:3])
 
 
+def test_splines_that_span_the_intercept(data):
+    with pytest.raises(DesignError, match="constraints='center'"):
+        make_design("y ~ cr(x, df=4)", data)
+    assert len(make_design("y ~ cr(x, df=4, constraints='center')", data).coefs) == 5
+
+
+@pytest.mark.parametrize("formula", ["y ~ y", "y ~ x + I(y - x)", "v ~ x + t", "v ~ t + offset(2 * x)"])
+def test_nothing_left_to_explain(formula, data):
+    with pytest.raises(DesignError, match="explains the response exactly"):
+        make_design(formula, data.assign(v=2 * data.x - data.t))
+
+
+def test_labels_are_unique(data):
+    with pytest.raises(DataError, match="both be called 'x:t'"):
+        make_design("y ~ x:t + `x:t`", data.assign(**{"x:t": data.w}))
+    with pytest.raises(DataError, match="both be called 'Intercept'"):
+        make_design("y ~ Intercept", data.assign(Intercept=data.w))
+
+
 def test_constant_response(data):
     with pytest.raises(DesignError, match="response t is 0 in every row"):
         make_design("t ~ x", data[data.t == 0])

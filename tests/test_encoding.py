@@ -176,3 +176,27 @@ def test_no_other_function_is_called_even_without_parse(rhs, frame, capsys):
     with pytest.raises((FormulaError, DataError)):
         fit_encoding(rhs, frame)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "level", ["a'b", 'a"b', "a`b", "a{b", "[T.x]", "x:y", "", "__a", "a\nb", "é", "column0"]
+)
+def test_any_text_can_be_a_level(level, frame):
+    table = frame.assign(k=[level, "zz"] * 4)
+    matrix, labels, encoding = fit_encoding("0 + k", table)
+    assert dict(zip(labels, matrix[:2].T.tolist(), strict=True)) == {f"k[{level}]": [1, 0], "k[zz]": [0, 1]}
+    np.testing.assert_array_equal(encoding.apply(table.iloc[::-1]), matrix[::-1])
+
+
+@pytest.mark.parametrize(
+    "name", ["a'b", 'a"b', "a{b", "a[0]", "x:y", "1a", "%in%", "a~b", "#", "in", "None", "pi"]
+)
+def test_any_text_can_be_a_column(name, frame):
+    matrix, labels, _ = fit_encoding(f"1 + `{name}` + log(`{name}`)", frame.assign(**{name: frame.x}))
+    assert labels[:2] == ("Intercept", name)
+    np.testing.assert_allclose(matrix[:, 1:], np.column_stack([frame.x, np.log(frame.x)]))
+
+
+def test_a_level_that_formulaic_would_drop_can_be_the_base(frame):
+    _, labels, _ = fit_encoding("1 + C(odd, contr.treatment(base='__u'))", frame)
+    assert labels == ("Intercept", "C(odd, contr.treatment(base='__u'))[T.v]")
