@@ -13,6 +13,7 @@ from .errors import DataError, InferenceError
 from .marginal.covariances import subject_covariance
 from .marginal.estimate import Convergence, Estimate, estimate
 from .marginal.inference import anova, coefficient_table, test_hypothesis
+from .marginal.sandwich import RobustFit, robust
 
 if TYPE_CHECKING:
     from .model import LMM
@@ -66,6 +67,14 @@ class Fit:
     def anova(self, type: int = 3, df: str | None = None, *, information: str | None = None) -> pd.DataFrame:
         """F tests of the terms of the fixed part: type 1 (in order), 2 (each after those that do not contain it) or 3."""
         return anova(self, type, df, information=information)
+
+    def robust(self, kind: str = "CR2", cluster: str | None = None) -> RobustFit:
+        """The fit with sandwich standard errors and Satterthwaite df: "CR0", "CR1", "CR1S", "CR1p", "CR2" or "CR3".
+
+        cluster: a column whose levels are independent; the coarsest grouping factor (or the residual's subject) by
+        default. Raises InferenceError where the model says that clusters are correlated.
+        """
+        return robust(self, kind, cluster)
 
     def V(self, subject: Any) -> xr.DataArray:
         """The marginal covariance Z G Z' + R of one subject's rows, in the order of the data."""

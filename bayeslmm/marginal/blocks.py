@@ -173,20 +173,28 @@ def partition(terms: tuple[Term, ...], residual: BoundResidual, reducible: bool,
 # --- the whole arrangement --------------------------------------------------------------------------------
 
 
-def arrange(design: Design, covariance: Covariance, residual: BoundResidual) -> Blocks:
-    """All four steps: a design and its bound covariance -> blocks."""
+def arrange(design: Design, covariance: Covariance, residual: BoundResidual, *,
+            clusters: np.ndarray | None = None) -> Blocks:  # fmt: skip
+    """Steps 1 to 3: a design and its bound covariance -> blocks.
+
+    clusters: codes (n,) that are to be the blocks, in which every term and residual subject is nested; the
+    rows then stay as they are (no rotation, no division by weights) and each block has its whole V.
+    """
     standard = standardize(design, covariance)
     n, p = design.X.shape
     D, Z, log_weights = standard.D, standard.Z, 0.0
     diagonal = len(residual.parts) == 1 and isinstance(residual.parts[0].correlation, Independent)
-    reducible = diagonal and not residual.parts[0].scale.power
+    reducible = clusters is None and diagonal and not residual.parts[0].scale.power
     rows = residual.rows
     if reducible and rows[0].weight is not None:
         root = np.sqrt(rows[0].weight)[:, None]
         D, Z = D * root, tuple(z * root for z in Z)
         log_weights = float(np.log(rows[0].weight).sum())
         rows = (replace(rows[0], weight=None),)
-    part = partition(design.terms, residual, reducible, n)
+    if clusters is None:
+        part = partition(design.terms, residual, reducible, n)
+    else:
+        part = Partition(clusters, tuple(range(len(design.terms))), ())
     if reducible and rows[0].level is not None:
         strata = rows[0].level
         reducible = nested(part.codes, strata)

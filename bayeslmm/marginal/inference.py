@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,18 @@ from .wald import Wald, check_method, wald
 
 if TYPE_CHECKING:
     from ..results import Fit
+
+
+class RowTests(Protocol):
+    """What a table of t tests reads: a covariance of β̂ and the df of a row."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def covariance(self) -> np.ndarray: ...
+
+    def df_of(self, row: np.ndarray, /) -> float: ...
 
 
 def default_df(fit: Fit) -> str:
@@ -42,7 +54,7 @@ def coefficient_table(fit: Fit, df: str | None, *, level: float, information: st
     return contrast_table(tests, rows, np.zeros(len(rows)), list(fit.model.design.coefs), fit.beta.values, level)
 
 
-def contrast_table(tests: Wald, L: np.ndarray, rhs: np.ndarray, labels: list[str], beta, level: float) -> pd.DataFrame:
+def contrast_table(tests: RowTests, L: np.ndarray, rhs: np.ndarray, labels: list[str], beta, level: float) -> pd.DataFrame:
     """One t test a row of L."""
     if not 0 < level < 1:
         raise InferenceError(f"level={level!r}: an interval's level lies between 0 and 1, such as 0.95.")

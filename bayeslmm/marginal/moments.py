@@ -11,6 +11,7 @@ Kenward-Roger need: `likelihood.py` and the tests are algebra on them. No n x n 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -332,12 +333,17 @@ def crossed_solution(blocks: Blocks, covariance: Covariance, θ: np.ndarray, bet
     return np.split(û, np.cumsum(blocks.widths)[:-1])
 
 
+def covariance_of_blocks(blocks: Blocks, covariance: Covariance, θ: np.ndarray) -> Iterator[tuple[Batch, np.ndarray]]:
+    """(batch, V (P, m, m)) for every batch: ZGZ' of the terms within blocks, and R."""
+    G = [_jet_of_G(covariance, i, θ) for i in range(len(covariance.random))]
+    for batch in blocks.batches:
+        yield batch, _derivatives_of_V(batch, blocks, covariance, θ, G, 0)[0]
+
+
 def whitened_residuals(blocks: Blocks, covariance: Covariance, θ: np.ndarray, beta: np.ndarray, û: list[np.ndarray]):
     """(batch, α (S, m)) for every batch, α = V⁻¹(y - Xβ) on its rows."""
-    G = [_jet_of_G(covariance, i, θ) for i in range(len(covariance.random))]
     a = np.append(-beta, 1.0)
-    for batch in blocks.batches:
-        V, _, _ = _derivatives_of_V(batch, blocks, covariance, θ, G, 0)
+    for batch, V in covariance_of_blocks(blocks, covariance, θ):
         r = batch.data @ a
         if batch.crossed is not None:
             r = r - (batch.crossed @ np.concatenate(û)).reshape(r.shape)
