@@ -276,7 +276,7 @@ reference <- function(model, reml, starts = list(model$start), tolerance = 1e-6)
   residual <- model$y - model$offset - drop(model$X %*% at$beta)
   solved <- numeric(length(residual))
   for (rows in model$rows_of) solved[rows] <- solve(model$cov(theta, rows), residual[rows])
-  w <- G <- list()
+  w <- G <- setNames(list(), character(0))   # {} in JSON where there are no random effects
   for (k in seq_len(n_terms)) {
     t <- model$terms[[k]]
     G_k <- t$G(theta[model$slices[[k]]])
