@@ -28,6 +28,8 @@ _WHERE = {
     "Spherical": "covariance",
     "TimeCorrelation": "covariance",
     "Correlation": "covariance",
+    # several models
+    "compare_models": "marginal.criteria",
     # errors
     "BayesLMMError": "errors",
     "FormulaError": "errors",

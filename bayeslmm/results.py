@@ -11,6 +11,7 @@ import xarray as xr
 
 from .errors import DataError, InferenceError
 from .marginal.covariances import subject_covariance
+from .marginal.criteria import criteria
 from .marginal.estimate import Convergence, Estimate, estimate
 from .marginal.inference import anova, coefficient_table, test_hypothesis
 from .marginal.sandwich import RobustFit, robust
@@ -75,6 +76,13 @@ class Fit:
         default. Raises InferenceError where the model says that clusters are correlated.
         """
         return robust(self, kind, cluster)
+
+    def criteria(self, convention: str = "lecture") -> pd.Series:
+        """AIC, BIC, HQIC, CAIC, AICc and the conditional AIC as the "lecture", "lme4", "nlme" or "sas" count them.
+
+        The lecture's are on the log-likelihood scale (larger is better), the others on that of -2 log-likelihood.
+        """
+        return criteria(self, convention)
 
     def V(self, subject: Any) -> xr.DataArray:
         """The marginal covariance Z G Z' + R of one subject's rows, in the order of the data."""
