@@ -30,6 +30,10 @@ _WHERE = {
     "Correlation": "covariance",
     # several models
     "compare_models": "marginal.criteria",
+    # both readings side by side
+    "compare": "comparison",
+    "Comparison": "comparison",
+    "write_report": "report",
     # errors
     "BayesLMMError": "errors",
     "FormulaError": "errors",
