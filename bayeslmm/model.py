@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -59,16 +60,19 @@ class LMM:
                             ("residual", bound), ("signed", signed)):  # fmt: skip
             object.__setattr__(self, name, value)
 
-    def fit(self, method: str = "REML") -> Fit:
+    def fit(self, method: str = "REML", *, start: Mapping[str, float] | None = None) -> Fit:
         """Maximise the restricted ("REML") or full ("ML") likelihood of the marginal model, in closed form for β.
 
-        Raises InferenceError for another method.
+        start: values on the natural scale to begin from, by name, such as ``{"range": 3.0}``. Where the likelihood can
+        have several maxima, several starting points are tried in any case, and the highest summit is returned.
+
+        Raises InferenceError for another method, and for a start that is not admissible.
         """
         from .results import Fit
 
         if str(method).upper() not in ("REML", "ML"):
             raise InferenceError(f"method={method!r}: the marginal model is fitted by 'REML' or 'ML'.")
-        return Fit.of(self, reml=str(method).upper() == "REML")
+        return Fit.of(self, reml=str(method).upper() == "REML", start=start)
 
     def to_pymc(self, parametrization: str = "noncentered", *, priors: Any = None):
         """The hierarchical model as an ordinary pm.Model, to extend, sample or inspect.

@@ -133,6 +133,9 @@ class Structure:
     # --- coordinates --------------------------------------------------------------------------------------
 
     def linear_from_natural(self, x, xp=np):
+        """Linear coordinates; a signed structure is reported in them, since a negative variance has no root."""
+        if self.signed:
+            return x
         sd, δ, κ = self.split(x)
         v = [sd[i] * sd[i] for i in range(self.scale.levels)]
         k = [κ[i] for i in range(self.size - self.scale.levels - self.scale.power)]
@@ -144,6 +147,8 @@ class Structure:
 
     def natural_from_linear(self, θ: np.ndarray) -> np.ndarray:
         """Standard deviations and correlations; a correlation of a zero variance is nan."""
+        if self.signed:
+            return np.asarray(θ, float)
         v, δ, κ = self.split(np.asarray(θ, float))
         with np.errstate(invalid="ignore", divide="ignore"):
             sd = np.sqrt(v)

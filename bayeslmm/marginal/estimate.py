@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from .blocks import Blocks, arrange, compress
 from .likelihood import Evaluation
 from .optimise import DECREMENT, ZERO, Optimum, maximise
 from .predictors import blups
-from .start import starts
+from .start import given, starts
 
 _SCOUT_STEPS = 6
 _CLIMBERS = 4
@@ -58,15 +59,23 @@ class Estimate:
     convergence: Convergence
 
 
-def estimate(design: Design, covariance: Covariance, residual: BoundResidual, *, reml: bool) -> Estimate:
-    """Maximise the (restricted) likelihood from every starting point and keep the best.
+def estimate(
+    design: Design, covariance: Covariance, residual: BoundResidual, *, reml: bool,
+    start: Mapping[str, float] | None = None,
+) -> Estimate:  # fmt: skip
+    """Maximise the (restricted) likelihood from every starting point, or from `start`, and keep the best.
 
-    Raises DesignError where the data are fitted without error, so that no likelihood has a maximum.
+    Raises DesignError where the data are fitted without error, so that no likelihood has a maximum, and InferenceError
+    for a `start` that names no parameter or lies outside its domain.
     """
     blocks = arrange(design, covariance, residual)
     _has_error(design, blocks)
     lean = compress(blocks)
-    best = best_of(lean, covariance, starts(covariance, residual), reml)
+    candidates = starts(covariance, residual)
+    if start is not None:  # beside the others where there are several summits, else in the place of the only one
+        own = given(covariance, residual, start, blocks.unit)
+        candidates = [own, *candidates] if len(candidates) > 1 else [own]
+    best = best_of(lean, covariance, candidates, reml)
     return assemble(blocks, covariance, residual, best, reml)
 
 

@@ -15,11 +15,12 @@ from scipy import optimize
 from ..covariance.assembly import Covariance
 from ..covariance.structure import Structure
 from .blocks import Blocks
-from .likelihood import Evaluation, evaluate, rescale
+from .likelihood import Evaluation, evaluate, rescale, residual_count
 
 DECREMENT = 1e-10  # in units of log-likelihood
 ZERO = 1e-9  # a variance below this share of the data's is set to zero if that costs nothing
 _RESTARTS = 4
+_DRIFT = 0.7  # of the logarithm of the common scale
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,28 @@ def _with_scale(blocks, covariance, θ, reml) -> np.ndarray:
 
 
 def _climb(blocks, covariance, θ, reml, limit) -> Optimum:
+    """Newton steps; whenever the common scale has drifted off its optimum it is put back in closed form."""
+    used = 0
+    while True:
+        optimum, drifted = _steps(blocks, covariance, θ, reml, limit - used)
+        used += max(optimum.iterations, 1)
+        if not drifted or used >= limit:
+            return replace(optimum, iterations=used)
+        θ = rescale(optimum.evaluation, covariance, blocks, optimum.θ, reml)
+
+
+def _steps(blocks, covariance, θ, reml, limit) -> tuple[Optimum, bool]:
     objective = _Objective(blocks, covariance, reml)
+    ν = residual_count(blocks, reml)
+
+    def drift(w):
+        evaluation = objective.point(w)[3]
+        return abs(np.log(evaluation.rss / ν)) if evaluation is not None and evaluation.rss > 0 else 0.0
 
     def done(intermediate_result):
         _, g, H, _ = objective.point(intermediate_result.x)
         left, saddle = decrement(g, H)
-        if left < DECREMENT and not saddle:
+        if (left < DECREMENT and not saddle) or drift(intermediate_result.x) > _DRIFT:
             raise StopIteration
 
     w = covariance.working_from_linear(θ)
@@ -115,7 +132,8 @@ def _climb(blocks, covariance, θ, reml, limit) -> Optimum:
     )  # fmt: skip
     _, g, H, evaluation = objective.point(found.x)
     left, saddle = decrement(g, H)
-    return Optimum(covariance.linear_from_working(found.x), evaluation, left, int(found.nit), saddle)
+    end = Optimum(covariance.linear_from_working(found.x), evaluation, left, int(found.nit), saddle)
+    return end, drift(found.x) > _DRIFT
 
 
 # --- the boundary -----------------------------------------------------------------------------------------

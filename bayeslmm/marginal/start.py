@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ..covariance.assembly import Covariance
 from ..covariance.binding import BoundResidual
 from ..covariance.structure import Structure
+from ..errors import InferenceError
 
 _RANGE_GRID = (0.3, 0.8, 2.0, 5.0)  # multiples of the typical gap, up to the typical span
 _FINE_GRID = tuple(np.geomspace(0.8, 40, 14))
@@ -32,6 +34,25 @@ def starts(covariance: Covariance, residual: BoundResidual) -> list[np.ndarray]:
             grid = [0.0]
         choices.append([_start(part, variance, value) for value in grid])
     return [np.concatenate([*fixed, *choice]) for choice in product(*choices)]
+
+
+def given(
+    covariance: Covariance, residual: BoundResidual, values: Mapping[str, float], unit: np.ndarray
+) -> np.ndarray:
+    """The user's starting values on the natural scale, the rest from the first of `starts`.
+
+    Raises InferenceError for an unknown name and for a value outside its domain.
+    """
+    names = covariance.names
+    natural = covariance.natural_from_linear(starts(covariance, residual)[0] * unit)
+    domains = [p.domain for p in covariance.parameters for _ in range(len(p))]
+    for name, value in values.items():
+        if name not in names:
+            raise InferenceError(f"start: {name!r} is no parameter of this model; there are {', '.join(names)}.")
+        if not domains[names.index(name)].contains(value):
+            raise InferenceError(f"start: {name} = {value!r} lies outside its domain {domains[names.index(name)]}.")
+        natural[names.index(name)] = value
+    return covariance.linear_from_natural(natural) / unit
 
 
 def _start(structure: Structure, variance: float, value: float) -> np.ndarray:
