@@ -1,0 +1,86 @@
+"""LMM -> pm.Model: the hierarchical reading of the specification.
+
+β ~ prior,  sd, correlations, ranges ~ priors,  w_i | θ ~ N(0, G),  y | β, w, θ ~ N(Xβ + Zw + offset, R)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+
+from ..errors import SamplingError
+from .coefficients import coefficients
+from .dims import Dims
+from .hyper import declare
+from .overrides import resolve_priors
+from .random import random_effects
+from .residual import observe
+
+if TYPE_CHECKING:
+    from ..model import LMM
+
+PARAMETRIZATIONS = ("noncentered", "centered")
+
+
+def build(model: LMM, parametrization: str = "noncentered", priors: Any = None) -> pm.Model:
+    """The hierarchical model as an ordinary pm.Model.
+
+    Variables: beta (coef); for each grouping factor sd_<g> (effect), corr_<g> (effect, effect_) and w_<g>
+    (g, effect); sigma, sigma_serial, range, ... of the residual; the response, observed, with dimension obs.
+
+    Raises
+    ------
+    SamplingError
+        The parametrization does not exist, a prior does not fit, or the model has no hierarchical reading
+        (signed).
+    """
+    check(model, parametrization)
+    chosen = resolve_priors(model, priors)
+    design = model.design
+    with pm.Model() as built:
+        dims = Dims(built)
+        beta = coefficients(model, chosen, dims)
+        hypers = declare(model, chosen, dims)
+        w = random_effects(model, hypers, parametrization, dims)
+        mean = design.offset + (pt.as_tensor(design.X) @ beta if beta is not None else 0.0)
+        for term, effects in zip(design.terms, w, strict=True):
+            mean = mean + _contribution(term.Z, effects[term.codes])
+        built.add_coord("obs", np.arange(len(design.y)))
+        blocks = sum(len(term.blocks) for term in model.covariance.random)
+        observe(model, hypers[blocks:], mean, response_name(model))
+    return built
+
+
+def check(model: LMM, parametrization: str) -> None:
+    """Whether this model can be read hierarchically, in this parametrization."""
+    if model.signed:
+        raise SamplingError(
+            "signed=True lets variances be negative: V is then valid, but no random effects have it as their "
+            "distribution: the marginal model has no hierarchical one. Use fit(), or drop signed=True."
+        )
+    if parametrization not in PARAMETRIZATIONS:
+        known = " and ".join(map(repr, PARAMETRIZATIONS))
+        raise SamplingError(f"parametrization={parametrization!r}: there are {known}.")
+
+
+def response_name(model: LMM) -> str:
+    """The name of the observed variable; a slash cannot be part of a name in a NetCDF file."""
+    name = model.design.response.replace("/", "÷")
+    taken = {
+        "beta",
+        *(p.name for p in model.covariance.parameters),
+        *(f"w_{t.group}" for t in model.design.terms),
+    }
+    if name in taken:
+        raise SamplingError(
+            f"The response is called {name!r}, as is a parameter of the model: rename the column."
+        )
+    return name
+
+
+def _contribution(Z: np.ndarray, effects: Any) -> Any:
+    """The rows of Z w."""
+    return effects[:, 0] if Z.shape[1] == 1 and (Z == 1).all() else (Z * effects).sum(axis=1)
