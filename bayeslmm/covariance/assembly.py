@@ -7,6 +7,7 @@ the formula, then the components of the residual.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class RandomTerm:
     effects: tuple[str, ...]
     blocks: tuple[tuple[Structure, tuple[int, ...]], ...]
 
-    @property
+    @cached_property
     def size(self) -> int:
         return sum(s.size for s, _ in self.blocks)
 
@@ -57,21 +58,21 @@ class Covariance:
     random: tuple[RandomTerm, ...]
     residual: tuple[Structure, ...]
 
-    @property
+    @cached_property
     def structures(self) -> tuple[Structure, ...]:
         return tuple(s for term in self.random for s, _ in term.blocks) + self.residual
 
-    @property
+    @cached_property
     def slices(self) -> tuple[slice, ...]:
         """Where each structure's parameters stand."""
         ends = np.cumsum([s.size for s in self.structures])
         return tuple(slice(int(e) - s.size, int(e)) for e, s in zip(ends, self.structures, strict=True))
 
-    @property
+    @cached_property
     def size(self) -> int:
         return sum(s.size for s in self.structures)
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         return tuple(p for s in self.structures for p in s.parameters)
 
@@ -116,7 +117,7 @@ class Covariance:
     def linear_from_working(self, w) -> np.ndarray:
         return self._each("linear_from_working", w)
 
-    @property
+    @cached_property
     def scales_with_variance(self) -> np.ndarray:
         return np.concatenate([s.scales_with_variance for s in self.structures])
 

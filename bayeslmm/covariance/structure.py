@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
 
 from ..errors import CovarianceError
 from ..parameters import Parameter
-from .correlation import Correlation, Independent, Rows, Unstructured
+from .correlation import Correlation, Independent, Rows, Unstructured, pairwise
 from .scale import Scale, weight_factor
 
 
@@ -66,7 +66,7 @@ class Structure:
 
     # --- what it is made of -------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """Its natural parameters, in the order of the parameter vector."""
         κ = self.correlation.parameters(self.positions)
@@ -75,16 +75,16 @@ class Structure:
             *(Parameter(p.name + self.suffix, p.role, p.labels, p.domain, p.dim, p.unit) for p in κ),
         )
 
-    @property
+    @cached_property
     def size(self) -> int:
         return sum(map(len, self.parameters))
 
-    @property
+    @cached_property
     def free(self) -> bool:
         """Unstructured with a variance for each position: linear in variances and covariances."""
         return isinstance(self.correlation, Unstructured) and self.scale.labels == self.positions
 
-    @property
+    @cached_property
     def linear(self) -> bool:
         """Whether the matrix is linear in (variances, covariances)."""
         common = self.scale.labels is None and self.correlation.linear
@@ -100,7 +100,7 @@ class Structure:
         b = a + self.scale.power
         return x[:a], (x[a] if self.scale.power else None), x[b : self.size]
 
-    @property
+    @cached_property
     def scales_with_variance(self) -> np.ndarray:
         """Which linear coordinates are multiplied by c when Σ is."""
         count = self.size if self.linear else self.scale.levels
@@ -124,11 +124,13 @@ class Structure:
         return Σ if rows.same is None else Σ * rows.same
 
     def _from_covariances(self, v, covariances, rows, xp):
-        # C - I is linear in κ: with covariances in the place of κ it is the off-diagonal part of Σ.
-        eye = np.eye(rows.position.shape[-1])
+        # C - I is linear in κ: with covariances in the place of κ it is the off-diagonal part of Σ. Rows at one place
+        # (a new row beside an observed one) share its variance.
+        i, j = pairwise(rows.position)
+        same = (i == j).astype(float)
         variance = v[rows.position] if self.free else v[0]
-        off = self.correlation.matrix(covariances, rows, xp) - eye if len(self.positions) > 1 else 0.0
-        return _spread(variance) * eye + off
+        off = self.correlation.matrix(covariances, rows, xp) - same if len(self.positions) > 1 else 0.0
+        return _spread(variance) * same + off
 
     # --- coordinates --------------------------------------------------------------------------------------
 
@@ -192,7 +194,7 @@ class Structure:
             k = np.array([d.to_working(x) for d, x in zip(self._domains(), u, strict=True)])
         return np.concatenate([a, [] if δ is None else [δ], k])
 
-    @property
+    @cached_property
     def _reaches_zero(self) -> bool:
         # sd_j sd_k has no derivative at zero when levels differ and correlate: such scales stay positive.
         return self.diagonal or self.scale.labels is None
