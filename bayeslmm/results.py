@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from .errors import DataError, InferenceError
+from .marginal.bootstrap import Bootstrap, bootstrap, simulated
 from .marginal.covariances import subject_covariance
 from .marginal.criteria import criteria
 from .marginal.estimate import Convergence, Estimate, estimate
@@ -42,9 +44,9 @@ class Fit:
     estimate: Estimate
 
     @classmethod
-    def of(cls, model: LMM, *, reml: bool) -> Fit:
+    def of(cls, model: LMM, *, reml: bool, start: Mapping[str, float] | None = None) -> Fit:
         """Fit a model."""
-        return label(model, estimate(model.design, model.covariance, model.residual, reml=reml))
+        return label(model, estimate(model.design, model.covariance, model.residual, reml=reml, start=start))
 
     def summary(self, df: str | None = None, *, level: float = 0.95, information: str | None = None,
                 singular: str = "drop") -> pd.DataFrame:  # fmt: skip
@@ -83,6 +85,17 @@ class Fit:
         The lecture's are on the log-likelihood scale (larger is better), the others on that of -2 log-likelihood.
         """
         return criteria(self, convention)
+
+    def simulate(self, n: int = 1, *, seed: Any = None) -> pd.DataFrame:
+        """n responses drawn from the fitted model (new random effects, new errors), one a column."""
+        return simulated(self, n, seed)
+
+    def bootstrap(self, n: int = 1000, *, seed: Any = None, workers: int = 1, progress: bool = False) -> Bootstrap:
+        """The parametric bootstrap: n refits to draws from the fit, with their draws, intervals and standard errors.
+
+        workers: processes that share the refits (the draws are the same for any number). progress: show a bar.
+        """
+        return bootstrap(self, n, seed=seed, workers=workers, progress=progress)
 
     def V(self, subject: Any) -> xr.DataArray:
         """The marginal covariance Z G Z' + R of one subject's rows, in the order of the data."""

@@ -83,7 +83,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Standard:
-    """y, X and Z in units of order one, and the way back."""
+    """y, X and Z in units of order one, and the way back; R responses at once have R columns and R centres."""
 
     D: np.ndarray  # (n, p + 1): [Q, (y - X center) / y_scale]
     Z: tuple[np.ndarray, ...]
@@ -93,8 +93,8 @@ class Standard:
     center: np.ndarray
 
 
-def standardize(design: Design, covariance: Covariance) -> Standard:
-    """Centre y at least squares, orthonormalise X, scale Z."""
+def standardize(design: Design, covariance: Covariance, responses: np.ndarray | None = None) -> Standard:
+    """Centre y at least squares, orthonormalise X, scale Z. responses (n, R): in the place of y, in y's units."""
     X, y = design.X, design.y - design.offset
     Q, basis = np.linalg.qr(X)
     coefficients = Q.T @ y
@@ -103,6 +103,10 @@ def standardize(design: Design, covariance: Covariance) -> Standard:
     reference = float(np.sqrt(np.mean(y**2)))
     if scale <= 1e-13 * reference or scale == 0:
         scale = reference or 1.0
+    if responses is not None:
+        Y = responses - design.offset[:, None]
+        coefficients = Q.T @ Y
+        residual = Y - Q @ coefficients
     z_scale = []
     for term, bound in zip(design.terms, covariance.random, strict=True):
         rms = np.sqrt(np.mean(term.Z**2, axis=0))
@@ -112,7 +116,7 @@ def standardize(design: Design, covariance: Covariance) -> Standard:
                 rms[list(columns)] = np.sqrt(np.mean(rms[list(columns)] ** 2))
         z_scale.append(rms)
     Z = tuple(t.Z / s for t, s in zip(design.terms, z_scale, strict=True))
-    center = np.linalg.solve(basis, coefficients) if basis.size else np.zeros(0)
+    center = np.linalg.solve(basis, coefficients) if basis.size else coefficients
     return Standard(np.column_stack([Q, residual / scale]), Z, tuple(z_scale), scale, basis, center)
 
 
@@ -174,13 +178,14 @@ def partition(terms: tuple[Term, ...], residual: BoundResidual, reducible: bool,
 
 
 def arrange(design: Design, covariance: Covariance, residual: BoundResidual, *,
-            clusters: np.ndarray | None = None) -> Blocks:  # fmt: skip
+            clusters: np.ndarray | None = None, responses: np.ndarray | None = None) -> Blocks:  # fmt: skip
     """Steps 1 to 3: a design and its bound covariance -> blocks.
 
     clusters: codes (n,) that are to be the blocks, in which every term and residual subject is nested; the
     rows then stay as they are (no rotation, no division by weights) and each block has its whole V.
+    responses: (n, R) columns that take the place of y, one set of blocks for all of them.
     """
-    standard = standardize(design, covariance)
+    standard = standardize(design, covariance, responses)
     n, p = design.X.shape
     D, Z, log_weights = standard.D, standard.Z, 0.0
     diagonal = len(residual.parts) == 1 and isinstance(residual.parts[0].correlation, Independent)

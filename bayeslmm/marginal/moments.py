@@ -340,6 +340,27 @@ def covariance_of_blocks(blocks: Blocks, covariance: Covariance, θ: np.ndarray)
         yield batch, _derivatives_of_V(batch, blocks, covariance, θ, G, 0)[0]
 
 
+def linear_basis(
+    blocks: Blocks, covariance: Covariance, θ: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
+    """B with V = Σ θ_j B_j: (K, P, m, m) of every batch and (K,) of every noise; None where V is not linear in θ."""
+    K = covariance.size
+    G = [_jet_of_G(covariance, i, θ) for i in range(len(covariance.random))]
+    batches, noises = [], []
+    for batch in blocks.batches:
+        V, first, second = _derivatives_of_V(batch, blocks, covariance, θ, G, 2)
+        B = np.stack([np.broadcast_to(first.get(j, 0.0), V.shape) for j in range(K)])
+        if any(np.any(h) for h in second.values()) or np.abs(np.tensordot(θ, B, 1) - V).max() > 1e-12 * np.abs(V).max():
+            return None
+        batches.append(B)
+    for noise in blocks.noise:
+        part, k = covariance.residual[0], covariance.residual_slices()[0]
+        b = np.zeros(K)
+        b[k] = jets.derivatives(part.matrix(jets.variables(θ[k]), noise.rows, jets), part.size)[1][:, 0, 0, 0]
+        noises.append(b)
+    return batches, noises
+
+
 def whitened_residuals(blocks: Blocks, covariance: Covariance, θ: np.ndarray, beta: np.ndarray, û: list[np.ndarray]):
     """(batch, α (S, m)) for every batch, α = V⁻¹(y - Xβ) on its rows."""
     a = np.append(-beta, 1.0)
