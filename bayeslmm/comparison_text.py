@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .printing import number
+from .printing import number, p_value
 
 if TYPE_CHECKING:
     from .comparison import Comparison
@@ -145,6 +145,8 @@ def _cell(column):
     quantity = column[-1] if isinstance(column, tuple) else column
     if quantity in _WHOLE:
         return lambda x: "-" if np.isnan(x) else f"{x:.0f}"
+    if quantity == "p":
+        return p_value
     if quantity == "rhat":
         return lambda x: "-" if np.isnan(x) else f"{x:.3f}"
     if quantity == "df":

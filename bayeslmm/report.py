@@ -38,8 +38,8 @@ _CAPTIONS = {
     " variance parameters for known; the posterior mean averages over them.",
     "profiles": "Data and fitted profiles. The population's line, and each subject's by either engine; the "
     "serial process, where there is one, is not part of the line.",
-    "diagnostics": "The worst over β, all variance parameters and all random effects. rhat: R-hat, 1.01 or less "
-    "is wanted; ess: effective sample size in the bulk and the tails, 400 or more is wanted.",
+    "diagnostics": "The worst over β, all variance parameters and all random effects. rhat: R-hat, 1.01 or "
+    "less is wanted; ess: effective sample size in the bulk and the tails, 400 or more is wanted.",
     "trace": "{name}, trace of the draws. Each chain has a colour; healthy chains look alike and wander "
     "over the same range.",
     "rank": "{name}, ranks by chain. How much each chain's ranks depart from uniform: healthy chains stay"
