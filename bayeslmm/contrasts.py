@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
 
-from .encoding import Encoding, _aliased, _matrix, _shown_table
-from .formula import tokenize
+from .aliases import aliased
+from .encoding import Encoding, make_columns, shown_table
+from .tokens import tokenize
 
 
 def sum_coded(encoding: Encoding, frame: pd.DataFrame) -> tuple[np.ndarray, dict[str, tuple[int, ...]]]:
-    """X (n, p) with every factor coded by contr.sum, and the columns of each term, named as in the encoding."""
-    text, _ = _aliased(tokenize(encoding.rhs))
+    """X (n, p) with every factor coded by contr.sum, and each term's columns, named as in the encoding."""
+    text, _ = aliased(tokenize(encoding.rhs))
     for source in encoding.sources:
         if source.levels is None:
             continue
@@ -22,6 +23,6 @@ def sum_coded(encoding: Encoding, frame: pd.DataFrame) -> tuple[np.ndarray, dict
         whole = rf"C\s*\(\s*{source.alias}\b(?:[^()]|\([^()]*\))*\)"
         text = re.sub(whole if source.alias.endswith("factor") else rf"\b{source.alias}\b", coded, text)
     spec = ModelSpec.from_spec(text, output="numpy", na_action="ignore", ensure_full_rank=True)
-    matrix, spec = _matrix(encoding.rhs, spec, _shown_table(frame, encoding.sources), frame.index, None)
+    matrix, spec = make_columns(encoding.rhs, spec, shown_table(frame, encoding.sources), frame.index, None)
     columns = [tuple(at) for at in spec.term_indices.values() if at]
     return matrix, dict(zip(encoding.terms, columns, strict=True))

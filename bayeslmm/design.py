@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.encoding import Encoding, codes_of, columns_of, fit_encoding, levels_of
+from bayeslmm.aliases import columns_of
+from bayeslmm.encoding import Encoding, codes_of, fit_encoding, levels_of
 from bayeslmm.errors import DataError, DataNote, DesignError
 from bayeslmm.formula import Bar, Formula, parse
 from bayeslmm.table import Dropped, as_frame, complete_rows, describe, kind, require_columns, require_finite

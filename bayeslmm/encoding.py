@@ -7,7 +7,6 @@ nor a variable of the caller can change what an expression means.
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from formulaic import ModelSpec
 from formulaic.errors import FormulaicError
 from formulaic.transforms import TRANSFORMS
 
-from bayeslmm.errors import DataError, FormulaError
-from bayeslmm.formula import ALLOWED, CONSTANTS, CONTRASTS, Token, quote, tokenize
-from bayeslmm.table import describe, kind, require_columns, require_finite
+from .aliases import Source, aliased, columns_of, marked, restored
+from .errors import DataError
+from .table import describe, kind, require_columns, require_finite
+from .tokens import tokenize
 
 _NUMPY = ("log", "log2", "log10", "log1p", "exp", "sqrt", "sin", "cos", "abs")
 _CONTEXT: Mapping[str, Any] = {
@@ -29,17 +29,6 @@ _CONTEXT: Mapping[str, Any] = {
     **{name: TRANSFORMS[name] for name in ("I", "C", "center", "scale", "poly", "bs", "cr", "cc", "contr")},
     "pi": np.pi,
 }
-# formulaic drops levels that begin with "__" without a word, so they are shown to it behind this mark.
-_MARK = "ʘ"
-
-
-@dataclass(frozen=True)
-class Source:
-    """One column as the expressions read it: `levels` of a factor, None for a number."""
-
-    alias: str
-    column: str
-    levels: tuple[Any, ...] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +58,8 @@ class Encoding:
         require_columns(frame, self.columns)
         if self.spec is None:
             return np.empty((len(frame), 0))
-        shown = _shown_table(frame, self.sources)
-        return _matrix(self.rhs, self.spec, shown, frame.index, self.labels)[0]
+        shown = shown_table(frame, self.sources)
+        return make_columns(self.rhs, self.spec, shown, frame.index, self.labels)[0]
 
 
 def fit_encoding(rhs: str, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[str, ...], Encoding]:
@@ -84,22 +73,22 @@ def fit_encoding(rhs: str, frame: pd.DataFrame) -> tuple[np.ndarray, tuple[str, 
     DataError
         A column is absent or of the wrong type, or an expression is not finite everywhere.
     """
-    text, places = _aliased(tokenize(rhs))
+    text, places = aliased(tokenize(rhs))
     names = columns_of(rhs)
     require_columns(frame, names)
     sources = tuple(_source(frame[column], column, place, alias) for (column, place), alias in places.items())
     factors = {source.column: source.levels for source in sources if source.levels is not None}
     if rhs == "0":
         return np.empty((len(frame), 0)), (), Encoding(rhs, (), {}, {}, (), (), None)
-    matrix, spec = _matrix(rhs, text, _shown_table(frame, sources), frame.index, None)
-    labels = tuple(_label(str(name), sources) for name in spec.column_names)
+    matrix, spec = make_columns(rhs, text, shown_table(frame, sources), frame.index, None)
+    labels = tuple(restored(str(name), sources) for name in spec.column_names)
     require_all_finite(matrix, labels, frame.index)
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise DataError(
             f"Two columns of {rhs!r} would both be called {twice!r}: rename a column of the table."
         )
-    terms = {_label(str(term), sources): tuple(at) for term, at in spec.term_indices.items() if at}
+    terms = {restored(str(term), sources): tuple(at) for term, at in spec.term_indices.items() if at}
     terms = {"Intercept" if term == "1" else term: at for term, at in terms.items()}
     return matrix, labels, Encoding(rhs, labels, terms, factors, names, sources, spec)
 
@@ -109,58 +98,6 @@ def require_all_finite(matrix: np.ndarray, labels: tuple[str, ...], index: pd.In
     if not np.isfinite(matrix).all():
         for values, label in zip(matrix.T, labels, strict=True):
             require_finite(values, label, index)
-
-
-def columns_of(rhs: str) -> tuple[str, ...]:
-    """Return the columns that an expression reads, in order."""
-    return tuple(dict.fromkeys(column for column, _ in _aliased(tokenize(rhs))[1]))
-
-
-def _aliased(tokens: list[Token]) -> tuple[str, dict[tuple[str, str], str]]:
-    """Rewrite an expression with a name of ours for each column and place it stands in.
-
-    A place is "plain" (a number or a factor), "factor" (inside C) or "number" (inside any other function).
-    """
-    places: dict[tuple[str, str], str] = {}
-    words, calls, before = list[str](), list[str](), ""
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
-        after = following.text if following is not None and following.kind == "op" else ""
-        inside = next((call for call in reversed(calls) if call), "")
-        word = token.text
-        if _is_column(token, after, inside):
-            place = {"": "plain", "C": "factor"}.get(inside, "number")
-            word = places.setdefault((token.text, place), f"ʘ{len(places)}{place}")
-        elif token.kind == "string":
-            word = word[0] + _marked(word[1:])
-        elif token.kind == "op" and word == "(":
-            calls.append(before)
-        elif token.kind == "op" and word == ")":
-            calls.pop()
-        before = word if token.kind == "name" and after == "(" else ""
-        if before and before not in _CONTEXT and before not in CONTRASTS:
-            raise FormulaError(f"{before}() is not a function of formulas. {ALLOWED}")
-        words.append(word if before else f"{word} ")  # formulaic reads "log (" as two terms
-    return "".join(words), places
-
-
-def _is_column(token: Token, after: str, inside: str) -> bool:
-    if token.kind == "quoted":
-        return True
-    if token.kind != "name" or after == "(":
-        return False
-    return not (inside and (after == "=" or token.text in CONSTANTS or token.text in CONTRASTS))
-
-
-def _label(text: str, sources: tuple[Source, ...]) -> str:
-    """Put the users' names back: bare where a column stands alone, quoted if need be inside a function."""
-    columns = {source.alias: source.column for source in sources}
-
-    def name(match: re.Match[str]) -> str:
-        column = columns.get(match.group(), match.group())
-        alone = match.start() == 0 or text[match.start() - 1] == ":"
-        return column if alone else quote(column)
-
-    return re.sub(r"ʘ\d+(?:plain|factor|number)", name, text).replace(f"{_MARK}__", "__")
 
 
 def _source(series: pd.Series, column: str, place: str, alias: str) -> Source:
@@ -211,7 +148,8 @@ def _whole(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _shown_table(frame: pd.DataFrame, sources: tuple[Source, ...]) -> pd.DataFrame:
+def shown_table(frame: pd.DataFrame, sources: tuple[Source, ...]) -> pd.DataFrame:
+    """Return the table as formulaic is to see it: one checked column for each source, under its alias."""
     return pd.DataFrame({s.alias: _shown(frame, s) for s in sources}, index=range(len(frame)))
 
 
@@ -230,11 +168,7 @@ def _shown(frame: pd.DataFrame, source: Source) -> Any:
         new = ", ".join(repr(value) for value in series[codes < 0].unique()[:5].tolist())
         listed = ", ".join(repr(level) for level in source.levels[:30])
         raise DataError(f"{source.column!r} has unseen levels: {new}. The model knows {listed}.")
-    return pd.Categorical.from_codes(codes, categories=[_marked(level) for level in source.levels])
-
-
-def _marked(level: Any) -> Any:
-    return _MARK + level if isinstance(level, str) and level.startswith("__") else level
+    return pd.Categorical.from_codes(codes, categories=[marked(level) for level in source.levels])
 
 
 def codes_of(series: pd.Series, known: pd.Index) -> np.ndarray:
@@ -251,7 +185,7 @@ def _require_present(series: pd.Series, column: str) -> None:
         raise DataError(f"{column!r} is missing in {missing.size} rows (row {rows}).")
 
 
-def _matrix(
+def make_columns(
     rhs: str, spec: ModelSpec | str, shown: pd.DataFrame, index: pd.Index, labels: tuple[str, ...] | None
 ) -> tuple[np.ndarray, ModelSpec]:
     """Let formulaic make the columns, in a namespace of ours, and check what comes back."""

@@ -11,7 +11,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import DataError
+from .errors import DataError
 
 _DATES = {"date", "datetime", "datetime64", "time", "timedelta", "timedelta64", "period", "interval"}
 _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
