@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from .marginal.covariances import subject_covariance
 from .marginal.criteria import criteria
 from .marginal.estimate import Convergence, Estimate, estimate
 from .marginal.inference import anova, coefficient_table, test_hypothesis
+from .marginal.prediction import Options, predict
+from .marginal.means import marginal_means, pairwise_contrasts
 from .marginal.sandwich import RobustFit, robust
 
 if TYPE_CHECKING:
@@ -71,6 +73,19 @@ class Fit:
         """F tests of the terms of the fixed part: type 1 (in order), 2 (each after those that do not contain it) or 3."""
         return anova(self, type, df, information=information)
 
+    def means(self, of: str | Sequence[str], *, at: Mapping[str, Any] | None = None, df: str | None = None,
+              level: float = 0.95, information: str | None = None) -> pd.DataFrame:  # fmt: skip
+        """Estimated marginal means of the levels of `of`, the other factors averaged with equal weights.
+
+        at: values of numeric columns, else their means. Columns as in `summary`.
+        """
+        return marginal_means(self, of, at=at, df=df, level=level, information=information)
+
+    def contrasts(self, of: str, *, by: str | Sequence[str] | None = None, at: Mapping[str, Any] | None = None,
+                  df: str | None = None, level: float = 0.95, information: str | None = None) -> pd.DataFrame:  # fmt: skip
+        """Differences of marginal means, each later level minus each earlier one, within the levels of `by`."""
+        return pairwise_contrasts(self, of, by=by, at=at, df=df, level=level, information=information)
+
     def robust(self, kind: str = "CR2", cluster: str | None = None) -> RobustFit:
         """The fit with sandwich standard errors and Satterthwaite df: "CR0", "CR1", "CR1S", "CR1p", "CR2" or "CR3".
 
@@ -85,6 +100,27 @@ class Fit:
         The lecture's are on the log-likelihood scale (larger is better), the others on that of -2 log-likelihood.
         """
         return criteria(self, convention)
+
+    def predict(self, newdata: Any = None, *, level: str = "subject", what: str = "mean", se: bool = True,
+                interval: float | None = None, df: str | None = None, condition_on: Any = None,
+                information: str | None = None) -> pd.DataFrame:  # fmt: skip
+        """Profiles μ̂(t) + Û + Ŵ(t) at the rows of newdata (the fit's own rows for None), indexed like them.
+
+        Columns: prediction = fixed + random + serial; se with its parts, se² = se_beta² + se_w² + se_serial² +
+        2 cov_w_serial + se_error² [+ var_theta]; df, lower, upper where asked for.
+
+        level: "subject", given the subject's measurements in the fit and those in `condition_on` (a table with the
+        response; β̂ stays as fitted), or with its prior w ~ N(0, G) where there are none; "population" for Xβ̂, whose
+        se is that of Xβ̂ (what="mean") or of a new subject's measurement around it (what="response"). Subjects are
+        compared as text: 308 is "308". what: "mean" is the profile with its serial process and without measurement
+        error, "response" a new measurement, with an error of its own; where the model has no measurement error
+        (`Unstructured` alone) both interpolate the data, and a new row at an observed place has se 0. Known weights
+        count as 1 in new rows.
+        interval: a level such as 0.9, with normal quantiles or, for a df method, those of t. df: as in `summary`;
+        "satterthwaite" for the whole prediction variance; "kenward-roger" also adds var_theta, what estimating the
+        variance parameters costs (Kackar and Harville 1984; Prasad and Rao 1990). information: as in `summary`.
+        """
+        return predict(self, newdata, condition_on, Options(level, what, se, interval, df, information))
 
     def simulate(self, n: int = 1, *, seed: Any = None) -> pd.DataFrame:
         """n responses drawn from the fitted model (new random effects, new errors), one a column."""

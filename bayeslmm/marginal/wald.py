@@ -156,11 +156,12 @@ def kenward_roger(L: np.ndarray, Φ: np.ndarray, slopes: np.ndarray, W: np.ndarr
     g = ((l + 1) * A1 - (l + 4) * A2) / ((l + 2) * A2)
     d = 3 * l + 2 * (1 - g)
     c1, c2, c3 = g / d, (l - g) / d, (l + 2 - g) / d
-    E = 1 / (1 - A2 / l) if A2 < l else np.inf
-    # V*/(2 E*²) with the factor (1 - A2/l)² written out, so that it is finite where E* is not
+    # With E* = 1/(1 - A2/l) and V* = (2/l) v0 / (v1² v2): m = 4 + (l+2)/(lρ - 1) for ρ = V*/(2 E*²). In terms of 1/ρ it
+    # holds where V* is infinite too (m = 4) and beyond (Hotelling's T² with few subjects).
     v0, v1, v2 = 1 + c1 * B, 1 - c2 * B, 1 - c3 * B
-    if v2 <= 0 or not np.isfinite(E):
+    shrink = 1 - A2 / l
+    if shrink <= 0 or v0 <= 0:
         return satterthwaite(L, Φ, slopes, W), 1.0
-    ρ = (1 - A2 / l) ** 2 * v0 / (v1**2 * v2) / l
-    m = 4 + (l + 2) / (l * ρ - 1)
-    return float(m), float(m / (E * (m - 2))) if m > 2 else 1.0
+    inverse_ρ = l * v1**2 * v2 / (shrink**2 * v0)
+    m = 4 + (l + 2) * inverse_ρ / (l - inverse_ρ)
+    return (float(m), float(m * shrink / (m - 2))) if m > 2 else (satterthwaite(L, Φ, slopes, W), 1.0)
