@@ -10,9 +10,10 @@ from .covariance.assembly import Covariance
 from .covariance.binding import BoundResidual, bind, residual_columns
 from .covariance.correlation import Correlation, Independent
 from .covariance.structure import ResidualSum
-from .design import Design, check_identifiable, make_design
+from .design import Design, make_design
 from .errors import InferenceError
 from .formula import Formula, parse
+from .identifiability import check_identifiable
 
 if TYPE_CHECKING:
     from .results import Fit

@@ -10,14 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bayeslmm.design import (
-    Block,
-    apply_design,
-    check_identifiable,
-    find_aliased,
-    make_design,
-)
+from bayeslmm.design import make_design
 from bayeslmm.errors import BayesLMMError, DataError, DataNote, DesignError, FormulaError
+from bayeslmm.grouping import Block
+from bayeslmm.identifiability import check_identifiable, find_aliased
+from bayeslmm.newdata import apply_design
 from bayeslmm.table import as_frame, complete_rows
 
 
