@@ -1,4 +1,4 @@
-"""The residual's constants for rows that were not in the fit: the same places, times and levels as those that were."""
+"""The residual's constants for rows that were not in the fit, in the fit's places, times and levels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def text_labels(series: pd.Series, column: str) -> np.ndarray:
 
 
 def extend_codes(known: Sequence[str], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(code of each label (n,), all levels): known levels keep their code, new ones follow in order of appearance."""
+    """(code of each label (n,), all levels): known levels keep their code, new ones follow as they appear."""
     levels = pd.Index(known, dtype=object)
     new = pd.unique(labels[levels.get_indexer(labels) < 0])
     levels = levels.append(pd.Index(new, dtype=object))
@@ -42,7 +42,8 @@ def subject_labels(design: Design, residual: BoundResidual) -> np.ndarray:
     term = next((t for t in design.terms if t.group == residual.subject_name), None)
     if term is not None and term.codes is residual.subject:
         return np.asarray(term.levels, dtype=object)
-    assert residual.subject is not None and residual.subject_name is not None
+    assert residual.subject is not None
+    assert residual.subject_name is not None
     labels = text_labels(design.frame[residual.subject_name], residual.subject_name)
     out = np.empty(int(residual.subject.max()) + 1, dtype=object)
     out[residual.subject] = labels
@@ -50,19 +51,25 @@ def subject_labels(design: Design, residual: BoundResidual) -> np.ndarray:
 
 
 def bind_new_rows(
-    design: Design, residual: BoundResidual, frame: pd.DataFrame, subject: np.ndarray | None, earlier: np.ndarray
+    design: Design,
+    residual: BoundResidual,
+    frame: pd.DataFrame,
+    subject: np.ndarray | None,
+    earlier: np.ndarray,
 ) -> tuple[Rows, ...]:
     """One `Rows` a component of the residual, arrays of the length of `frame`.
 
-    subject: extended code (n,) of each row's subject; earlier: how many rows each row's subject has had so far, for
-    structures that take the order of the rows.
+    subject: extended code (n,) of each row's subject; earlier: how many rows each row's subject has had so
+    far, for structures that take the order of the rows.
 
-    Raises DataError where the residual reads a column that is absent or has a value the structure does not know.
+    Raises DataError where the residual reads a column that is absent or has a value the structure does not
+    know.
     """
     _require(frame, residual)
     known = replace(design, frame=frame)
     return tuple(
-        _bind(known, part, old, subject, earlier) for part, old in zip(residual.parts, residual.rows, strict=True)
+        _bind(known, part, old, subject, earlier)
+        for part, old in zip(residual.parts, residual.rows, strict=True)
     )
 
 
@@ -70,12 +77,15 @@ def _require(frame: pd.DataFrame, residual: BoundResidual) -> None:
     for column in residual_columns(residual.spec):
         if column not in frame.columns:
             raise DataError(
-                f"The new data have no column {column!r}, which the residual {residual.spec} reads: without it the place "
+                f"The new data have no column {column!r}, which the residual {residual.spec} reads: "
+                "without it the place "
                 "of a new row among a subject's measurements is unknown."
             )
         if frame[column].isna().any():
             row = int(np.flatnonzero(frame[column].isna())[0])
-            raise DataError(f"{column!r} is missing in row {row} of the new data; the residual {residual.spec} reads it.")
+            raise DataError(
+                f"{column!r} is missing in row {row} of the new data; the residual {residual.spec} reads it."
+            )
 
 
 def _bind(known: Design, part: Structure, old: Rows, subject, earlier) -> Rows:
@@ -115,7 +125,8 @@ def _position(part: Structure, frame: pd.DataFrame, subject: np.ndarray, earlier
     if position.max() > last and type(spec).__name__ in ("Toeplitz", "Antedependence"):
         raise DataError(
             f"{spec} has {last + 1} places, and the new rows, counted after their subject's, reach place "
-            f"{int(position.max()) + 1}: name a visit column, as in {type(spec).__name__}('visit'), to say where they are."
+            f"{int(position.max()) + 1}: name a visit column, as in {type(spec).__name__}('visit'), to say "
+            "where they are."
         )
     return position
 
