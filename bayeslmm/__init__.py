@@ -30,6 +30,7 @@ _WHERE = {
     "Correlation": "covariance",
     # several models
     "compare_models": "marginal.criteria",
+    "lrt": "marginal.lrt",
     # both readings side by side
     "compare": "comparison",
     "Comparison": "comparison",
