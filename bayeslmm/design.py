@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +11,11 @@ import pandas as pd
 
 from .aliases import columns_of
 from .encoding import Encoding, fit_encoding
-from .errors import DataError, DataNote, DesignError
+from .errors import DataError, DesignError
 from .formula import Formula, parse
 from .grouping import Term, make_terms
 from .identifiability import check_rank, check_residual
-from .table import Dropped, as_frame, complete_rows, describe, kind, require_finite
+from .table import Dropped, as_frame, complete_rows, describe, kind, note, require_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +72,7 @@ def make_design(
     named = [weights] if isinstance(weights, str) else []
     kept, dropped = complete_rows(table, [*formula.columns, *named, *extra_columns])
     if dropped.rows:
-        warnings.warn(DataNote(f"{dropped}."), skip_file_prefixes=(str(Path(__file__).parent),), stacklevel=2)
+        note(f"{dropped}.")
     rows = np.delete(np.arange(len(table)), dropped.positions)
     w = _weights(weights, kept, rows, len(table))
     y, response = _response(formula.response, kept)

@@ -112,10 +112,10 @@ def _grouping(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, 
 def _one_factor(series: pd.Series, column: str) -> tuple[np.ndarray, np.ndarray]:
     levels = levels_of(series, column)
     codes = codes_of(series, pd.Index(levels, dtype=object))
-    return np.array([_text(level) for level in levels], dtype=str), codes
+    return np.array([level_text(level) for level in levels], dtype=str), codes
 
 
-def _text(level: Any) -> str:
+def level_text(level: Any) -> str:
     """Label a level as a person writes it: 308 and 308.0 are "308"."""
     return str(int(level)) if isinstance(level, float) and level.is_integer() else str(level)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from .errors import DataError
+from .errors import DataError, DataNote
 
 _DATES = {"date", "datetime", "datetime64", "time", "timedelta", "timedelta64", "period", "interval"}
 _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
@@ -201,3 +203,8 @@ def require_finite(values: np.ndarray, name: str, index: pd.Index) -> None:
     what = "infinite" if np.isinf(values[bad]).all() else "infinite or undefined"
     count = f"{bad.size} of {len(values)} rows (row {rows})"
     raise DataError(f"{name} is {what} in {count}; a model needs finite numbers: correct or remove them.")
+
+
+def note(message: str) -> None:
+    """Tell a fact about the data as a `DataNote`, at the line of the user that led to it."""
+    warnings.warn(DataNote(message), skip_file_prefixes=(str(Path(__file__).parent),), stacklevel=2)

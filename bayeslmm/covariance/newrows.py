@@ -11,8 +11,9 @@ import pandas as pd
 from ..design import Design
 from ..encoding import codes_of, levels_of
 from ..errors import DataError
-from .binding import BoundResidual, _log_covariate, _time, residual_columns
+from .binding import BoundResidual, residual_columns
 from .correlation import CompoundSymmetry, Rows, TimeCorrelation
+from .places import log_covariate, times_of
 from .structure import Structure
 
 
@@ -93,9 +94,7 @@ def _bind(known: Design, part: Structure, old: Rows, subject, earlier) -> Rows:
     n = len(frame)
     position, time = np.zeros(n, int), None
     if isinstance(spec, TimeCorrelation):
-        time = _time(known, spec)
-        if not np.isfinite(time).all():
-            raise DataError(f"The time column {spec.column!r} is not finite in the new data.")
+        time = times_of(frame, spec)
     elif spec.reads == "position":
         position = _position(part, frame, subject, earlier)
     level = None
@@ -108,7 +107,7 @@ def _bind(known: Design, part: Structure, old: Rows, subject, earlier) -> Rows:
         position=position,
         time=time,
         level=level,
-        log_covariate=None if old.log_covariate is None else _log_covariate(known, spec),
+        log_covariate=None if old.log_covariate is None else log_covariate(frame, spec),
         weight=None if old.weight is None else np.ones(n),
     )
 
