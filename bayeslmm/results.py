@@ -18,6 +18,7 @@ from .marginal.estimate import Convergence, Estimate, estimate
 from .marginal.inference import anova, coefficient_table, test_hypothesis
 from .marginal.prediction import Options, predict
 from .marginal.means import marginal_means, pairwise_contrasts
+from .marginal.random_effects import RandomEffects, random_effects
 from .marginal.sandwich import RobustFit, robust
 
 if TYPE_CHECKING:
@@ -121,6 +122,12 @@ class Fit:
         variance parameters costs (Kackar and Harville 1984; Prasad and Rao 1990). information: as in `summary`.
         """
         return predict(self, newdata, condition_on, Options(level, what, se, interval, df, information))
+
+    def random_effects(self) -> RandomEffects:
+        """EBLUPs of every grouping factor with their conditional variance (β as known: lme4's condVar) and their
+        prediction error variance (β estimated: Henderson); `.table()`, `.plot()`, or a Dataset a group.
+        """
+        return random_effects(self)
 
     def simulate(self, n: int = 1, *, seed: Any = None) -> pd.DataFrame:
         """n responses drawn from the fitted model (new random effects, new errors), one a column."""

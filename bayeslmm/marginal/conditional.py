@@ -132,7 +132,7 @@ def _solve(rows: Stacked, group: Group, b: Batch, data, crossed, left, U) -> Pie
         WU = sparse.csr_array(_blocks(Li) @ crossed)
         hu = sparse.csr_array(_padded(U, group.targets) - _blocks(np.swapaxes(au, 1, 2)) @ WU)
         hw = sparse.csr_array(-(_blocks(np.swapaxes(aw, 1, 2)) @ WU))
-        gram = (WU.T @ WU, WU.T @ white.reshape(WU.shape[0], -1))
+        gram = (WU.T @ WU, WU.T @ white.reshape(WU.shape[0], white.shape[-1]))
         if left is not None:
             gram = (gram[0] + left[0], gram[1] + left[1])
     target = np.where(group.targets >= 0, group.targets - rows.observed, -1)

@@ -171,3 +171,13 @@ def _no_ties(model: LMM, rows: Stacked) -> None:
             "no measurement "
             "error that could tell the two values apart: leave out rows that the fit has seen."
         )
+
+
+def observed_only(model: LMM) -> Stacked:
+    """The fit's rows, without targets."""
+    d, r = model.design, model.residual
+    Z, codes = tuple(t.Z for t in d.terms), tuple(t.codes for t in d.terms)
+    levels = tuple(len(t.levels) for t in d.terms)
+    found = _partition(model, Z, codes, levels, r.subject, len(d.y))
+    return Stacked(d.X, d.y - d.offset, d.offset, Z, codes, levels, r.rows, r.subject,
+                   found.codes, found.within, found.crossed)  # fmt: skip
