@@ -19,6 +19,7 @@ from .marginal.inference import anova, coefficient_table, test_hypothesis
 from .marginal.prediction import Options, predict
 from .marginal.means import marginal_means, pairwise_contrasts
 from .marginal.random_effects import RandomEffects, random_effects
+from .marginal.residuals import autocorrelation, residuals
 from .marginal.sandwich import RobustFit, robust
 
 if TYPE_CHECKING:
@@ -128,6 +129,16 @@ class Fit:
         prediction error variance (β estimated: Henderson); `.table()`, `.plot()`, or a Dataset a group.
         """
         return random_effects(self)
+
+    def residuals(self, kind: str = "conditional") -> pd.Series:
+        """y - Xβ̂ - Zŵ ("conditional"), y - Xβ̂ ("marginal"), L⁻¹(y - Xβ̂) with V = LL' ("standardized"), or the
+        conditional ones divided by their √R_jj ("pearson").
+        """
+        return residuals(self, kind)
+
+    def autocorrelation(self, kind: str = "standardized", max_lag: int | None = None) -> pd.DataFrame:
+        """Correlation of residuals by lag within subjects, in the order of time, with the bound of chance."""
+        return autocorrelation(self, kind, max_lag)
 
     def simulate(self, n: int = 1, *, seed: Any = None) -> pd.DataFrame:
         """n responses drawn from the fitted model (new random effects, new errors), one a column."""

@@ -26,8 +26,8 @@ class Group:
     targets: np.ndarray
 
 
-def groups(rows: Stacked, numbers: int = _NUMBERS) -> Iterator[Group]:
-    """Blocks sorted into batches of similar numbers of observed rows and targets."""
+def groups(rows: Stacked, numbers: int = _NUMBERS, *, every: bool = False) -> Iterator[Group]:
+    """Blocks in batches of similar numbers of observed rows and targets; `every`: those without targets too."""
     n = rows.observed
     _, block = np.unique(rows.block, return_inverse=True)
     count = int(block.max(initial=-1)) + 1
@@ -35,7 +35,7 @@ def groups(rows: Stacked, numbers: int = _NUMBERS) -> Iterator[Group]:
     seen = np.bincount(block[:n], minlength=count)
     wanted = np.bincount(block[n:], minlength=count)
     start = np.cumsum(seen + wanted) - seen - wanted
-    keep = np.flatnonzero((wanted > 0) | ((seen > 0) & bool(rows.crossed)))
+    keep = np.flatnonzero((wanted > 0) | ((seen > 0) & (every or bool(rows.crossed))))
     sizes = np.column_stack([_ladder(seen[keep]), _ladder(wanted[keep])])
     for m, t in np.unique(sizes, axis=0):
         chosen = keep[(sizes == (m, t)).all(axis=1)]
