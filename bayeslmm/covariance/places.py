@@ -94,8 +94,9 @@ def log_covariate(frame: pd.DataFrame, part: Correlation) -> np.ndarray:
     bad = np.flatnonzero(~((x > 0) & np.isfinite(x)))
     if bad.size:
         raise CovarianceError(
-            f"{part}: sd = σ·x^δ needs positive numbers, and {part.power!r} is {x[bad[0]]:g} in row {bad[0]} "
-            f"({bad.size} such rows). Shift it, as in x + 1, or use by= for a standard deviation by level."
+            f"{part}: sd = σ·x^δ needs positive numbers, and {part.power!r} is {x[bad[0]]:g} in row "
+            f"{values.index[bad[0]]} ({bad.size} such rows). Shift it, as in x + 1, or use by= for a "
+            "standard deviation by level."
         )
     return np.log(x)
 
