@@ -130,6 +130,9 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tune", metavar="N", type=_positive, default=1000, help="draws for tuning (1000)")
     parser.add_argument("--chains", metavar="N", type=_positive, default=4, help="independent chains (4)")
     parser.add_argument(
+        "--target-accept", metavar="X", type=float, help="of NUTS, below 1: against divergences"
+    )
+    parser.add_argument(
         "--seed", metavar="N", type=int, help="random seed; without it one is drawn and shown"
     )
     parser.add_argument(

@@ -126,15 +126,20 @@ def _sampled(model: LMM, options: argparse.Namespace, seed: int, console: Consol
         with stop_on_interrupt(), signs_of_life(console, "sampling"):
             posterior = _noted(
                 lambda: model.sample(
-                    options.sampler, draws=options.draws, tune=options.tune, chains=options.chains,
-                    random_seed=seed, progressbar=console.is_terminal,
+                    options.sampler, **_sampling(options, seed), progressbar=console.is_terminal
                 ),
                 console,
-            )  # fmt: skip
+            )
     finally:
         logger.setLevel(level)
     console.print(f"Done in {time.perf_counter() - start:.1f} s, compiling included.")
     return posterior
+
+
+def _sampling(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Arguments of `LMM.sample`, as the command was given them."""
+    asked = {"draws": options.draws, "tune": options.tune, "chains": options.chains, "random_seed": seed}
+    return asked | ({"target_accept": options.target_accept} if options.target_accept else {})
 
 
 def _noted(action: Any, console: Console) -> Any:
@@ -180,7 +185,7 @@ def _code(options: argparse.Namespace, seed: int) -> str:
     words += [f"residual={' + '.join(f'bl.{part}' for part in parse_residual(residual))}"] if residual else []
     words += [f"weights={options.weights!r}"] if options.weights else []
     lines += [f"model = bl.LMM({', '.join(words)})", f"fit = model.fit({options.method!r})"]
-    lines += [f"posterior = model.sample({options.sampler!r}, draws={options.draws}, tune={options.tune}, "
-              f"chains={options.chains}, random_seed={seed})"]  # fmt: skip
+    given = ", ".join(f"{k}={v!r}" for k, v in _sampling(options, seed).items())
+    lines += [f"posterior = model.sample({options.sampler!r}, {given})"]
     df = f", df={options.df!r}" if options.df else ""
     return "\n".join([*lines, f"print(bl.compare(fit, posterior{df}))"])

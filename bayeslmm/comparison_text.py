@@ -121,7 +121,8 @@ def _verdict(name: str, row: pd.Series) -> str:
     if row["divergences"] > 0:
         trouble.append(f"{row['divergences']:.0f} divergent transitions")
     if trouble:
-        return f"{name}: not yet to be relied on: {'; '.join(trouble)}. Draw longer."
+        advice = "Raise target_accept, then draw longer." if row["divergences"] > 0 else "Draw longer."
+        return f"{name}: not yet to be relied on: {'; '.join(trouble)}. {advice}"
     rhat = "" if np.isnan(row["rhat"]) else f"R-hat at most {row['rhat']:.3f}, "
     none = ", no divergences" if row["divergences"] == 0 else ""
     return f"{name}: {rhat}at least {least:.0f} effective draws of every quantity{none}."

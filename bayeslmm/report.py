@@ -191,10 +191,12 @@ def _figure(figure: Any, caption: str, **words: Any) -> str:
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=150)
     width = round(figure.get_figwidth() * 96)
+    wide = " class='wide'" if width > 640 else ""
     plt.close(figure)
     data = base64.b64encode(held.getvalue()).decode("ascii")
     text = escape(_CAPTIONS[caption].format(**words))
     return (
-        f"<figure><img width='{width}' alt='{text.partition('.')[0]}' src='data:image/png;base64,{data}'>"
+        f"<figure><img{wide} width='{width}' alt='{text.partition('.')[0]}' "
+        f"src='data:image/png;base64,{data}'>"
         f"<figcaption>{text}</figcaption></figure>"
     )

@@ -43,7 +43,7 @@ def _interval_panels(table: pd.DataFrame, labels: list[str], ax: Any, *, zero: b
     for i, (panel, label) in enumerate(zip(axes, labels, strict=True)):
         _intervals(panel, table.iloc[i], readings)
         panel.set_title(wrapped(label, 38), fontsize=9)
-        if i % min(3, len(axes)) and ax is None:
+        if i % min(3, len(axes)) and (ax is None or isinstance(ax, Axes)):
             panel.set_yticklabels([])
         low, high = panel.get_xlim()
         if zero and low < 0 < high:

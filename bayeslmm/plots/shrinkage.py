@@ -85,9 +85,10 @@ def _paths(
     ax.add_collection(
         LineCollection(list(np.stack([own, eblup], axis=1)), colors="0.75", linewidths=0.9, zorder=1)
     )
-    ax.plot(*own.T, "o", color=DATA, markerfacecolor="none", markersize=5, zorder=2)
+    small = 1.0 if len(own) <= _NAMED else 0.6
+    ax.plot(*own.T, "o", color=DATA, markerfacecolor="none", markersize=5 * small, zorder=2)
     for reading in readings:
-        size = 6 if reading == readings[0] else 3.5
+        size = (6 if reading == readings[0] else 3.5) * small
         ax.plot(
             *points[reading][:, [i, j]].T, marker[reading], color=colour[reading], markersize=size, zorder=3
         )

@@ -80,13 +80,11 @@ def _insets(ax: Axes, count: int, rows: int, columns: int) -> np.ndarray:
     ax.set_axis_off()
     width, height = 1 / columns, 1 / rows
     places = [(i % columns, rows - 1 - i // columns) for i in range(count)]
-    return np.array(
-        [
-            ax.inset_axes((c * width + 0.1 * width, r * height + 0.22 * height, 0.85 * width, 0.58 * height))
-            for c, r in places
-        ],
-        dtype=object,
-    )
+    boxes = [
+        ((c + 0.1) * width, (r + 0.3) * height, 0.82 * width, 0.42 * height if rows > 1 else 0.55)
+        for c, r in places
+    ]
+    return np.array([ax.inset_axes(box) for box in boxes], dtype=object)
 
 
 def calm(ax: Axes) -> None:
