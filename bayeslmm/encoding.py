@@ -139,6 +139,8 @@ def levels_of(series: pd.Series, column: str) -> tuple[Any, ...]:
         raise DataError(
             f"{column!r} holds {describe(series)}, which cannot be levels of a factor: make it text."
         )
+    if kind(series) == "date":
+        return tuple(sorted(series.dropna().unique()))  # tolist() turns some dates into integers
     return tuple(_whole(np.sort(series.dropna().unique())).tolist())
 
 

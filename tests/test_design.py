@@ -96,6 +96,14 @@ def test_numbers_as_groups(column, data):
     assert term.levels[term.codes].tolist() == np.repeat(["3", "1", "20"], 12).tolist()
 
 
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_dates_as_groups(unit, data):
+    day = pd.Series(pd.to_datetime(np.repeat(["2024-03-02", "2024-03-01", "2025-01-01"], 12)))
+    (term,) = make_design("y ~ 1 + (1 | day)", data.assign(day=day.astype(f"datetime64[{unit}]"))).terms
+    assert [level[:10] for level in term.levels] == ["2024-03-01", "2024-03-02", "2025-01-01"]
+    np.testing.assert_array_equal(term.codes, np.repeat([1, 0, 2], 12))
+
+
 def test_group_levels_follow_the_categories(data):
     k = pd.Categorical(data.f, categories=["c", "z", "a", "b"])
     (term,) = make_design("y ~ 1 + (1 | k)", data.assign(k=k)).terms

@@ -23,11 +23,18 @@ STAGES = [
 ]
 ENGINES = ("marginal", "hierarchical")
 # The likelihood of the data with w integrated out, and its maximum: both engines compute with it.
-KERNEL = set(
-    "blocks symmetric moments many likelihood start optimise predictors batched estimate refit".split()
-)
+KERNEL = {"blocks", "symmetric", "moments", "many", "likelihood", "start", "optimise", "predictors"}
+KERNEL |= {"batched", "estimate", "refit"}
 # What reads draws: both readings side by side, and everything made of them.
-POSTERIORS = tuple("draws comparison comparison_tables comparison_text plots report report_model".split())
+POSTERIORS = (
+    "draws",
+    "comparison",
+    "comparison_tables",
+    "comparison_text",
+    "plots",
+    "report",
+    "report_model",
+)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,14 @@ from .correlation import Correlation
 def levels_in(frame: pd.DataFrame, column: str) -> tuple[tuple[str, ...], np.ndarray]:
     """Levels that occur, as text, in the order of the categories or sorted, and the level of each row (n,).
 
-    A category that no row has is left out, and a `DataNote` says so.
+    A category that no row has is left out, and a `DataNote` says so. Raises DataError for dates.
     """
     series = frame[column]
+    if kind(series) == "date":
+        raise DataError(
+            f"{column!r} holds dates or times, of which every one would be a level of its own. Number the "
+            "visits, or use Exponential over days since the start."
+        )
     levels = levels_of(series, column)
     if isinstance(series.dtype, pd.CategoricalDtype) and len(series.cat.categories) > len(levels):
         empty = [str(x) for x in series.cat.categories if x not in set(levels)]
@@ -43,7 +48,7 @@ def note_gaps(frame: pd.DataFrame, part: Correlation) -> None:
         return
     visits = np.unique(series.to_numpy(float))
     steps = np.diff(visits)
-    if np.ptp(steps) > 1e-6 * steps.max(initial=0):
+    if steps.size and np.ptp(steps) > 1e-6 * steps.max():
         i = int(np.argmax(steps))
         note(
             f"{part} takes the {len(visits)} visits in their order, as neighbours at equal distances, and "
