@@ -13,9 +13,11 @@ import xarray as xr
 from .errors import DataError, InferenceError
 from .marginal.bootstrap import Bootstrap, bootstrap, simulated
 from .marginal.covariances import subject_covariance
+from .marginal.covtest import covtest
 from .marginal.criteria import criteria
 from .marginal.estimate import Convergence, Estimate, estimate
 from .marginal.inference import anova, coefficient_table, test_hypothesis
+from .marginal.intervals import confint
 from .marginal.prediction import Options, predict
 from .marginal.means import marginal_means, pairwise_contrasts
 from .marginal.random_effects import RandomEffects, random_effects
@@ -139,6 +141,22 @@ class Fit:
     def autocorrelation(self, kind: str = "standardized", max_lag: int | None = None) -> pd.DataFrame:
         """Correlation of residuals by lag within subjects, in the order of time, with the bound of chance."""
         return autocorrelation(self, kind, max_lag)
+
+    def covtest(self, information: str = "observed") -> pd.DataFrame:
+        """Wald z tests of variances and covariances (SAS: covtest): estimate, se, statistic, p, lower, upper, note.
+
+        information: "observed" (as SAS) or "expected". The note says where the test means nothing.
+        """
+        return covtest(self, information)
+
+    def confint(self, method: str = "wald", level: float = 0.95, *, df: str | None = None,
+                information: str = "observed", **options: Any) -> pd.DataFrame:  # fmt: skip
+        """Intervals of coefficients and variance parameters (natural scale): estimate, lower, upper.
+
+        method: "wald" (t for coefficients with the df method `df`; log for standard deviations and ranges, Fisher's z
+        for correlations), "profile" (coefficients by ML) or "bootstrap" (percentiles; takes n, seed, workers, progress).
+        """
+        return confint(self, method, level, df=df, information=information, options=options)
 
     def simulate(self, n: int = 1, *, seed: Any = None) -> pd.DataFrame:
         """n responses drawn from the fitted model (new random effects, new errors), one a column."""
