@@ -147,12 +147,16 @@ def _diagnose(fit: Fit, tree: xr.DataTree) -> dict[str, float]:
         checked[f"w_{term.group}"] = xr.DataArray(w, dims=dims)
     single = checked.sizes["chain"] < 2
     whole = xr.DataTree.from_dict({"posterior": checked})
+    with np.errstate(invalid="ignore", divide="ignore"):  # draws that never change have no R-hat
+        rhat = np.nan if single else _worst(az.rhat(whole), np.max)
+        bulk = _worst(az.ess(whole, method="bulk"), np.min)
+        tail = _worst(az.ess(whole, method="tail"), np.min)
     return {
         "chains": checked.sizes["chain"],
         "draws": checked.sizes["draw"],
-        "rhat": np.nan if single else _worst(az.rhat(whole), np.max),
-        "ess_bulk": _worst(az.ess(whole, method="bulk"), np.min),
-        "ess_tail": _worst(az.ess(whole, method="tail"), np.min),
+        "rhat": rhat,
+        "ess_bulk": bulk,
+        "ess_tail": tail,
         "divergences": _divergences(tree),
     }
 

@@ -152,6 +152,14 @@ def test_good_chains_are_called_good(fit):
     assert "not yet" not in text
 
 
+def test_draws_that_never_change_do_not_hide_the_others(fit):
+    tree = made_posterior(fit, draws=200)
+    tree["posterior"]["w_Subject"].data[..., 0, 1] = 0.0
+    row = bl.compare(fit, tree).diagnostics.loc["NUTS"]
+    assert 1 <= row["rhat"] < 1.1
+    assert row["ess_bulk"] > 50
+
+
 # --- text
 
 
@@ -207,3 +215,31 @@ def test_what_is_no_posterior_is_refused(fit, posterior):
         bl.compare(fit, xr.DataTree.from_dict({"posterior": xr.Dataset({"beta": ("coef", [1.0, 2.0])})}))
     with pytest.raises(bl.InferenceError, match="between 0 and 1"):
         bl.compare(fit, posterior, level=95)
+
+
+# --- draws of the real program
+
+
+def test_draws_of_the_program_itself(fit, tmp_path):
+    import pymc as pm
+
+    with fit.model.to_pymc():
+        tree = pm.sample(
+            200,
+            tune=300,
+            chains=2,
+            cores=1,
+            random_seed=3,
+            progressbar=False,
+            compute_convergence_checks=False,
+        )
+    c = bl.compare(fit, tree)
+    assert list(c.posteriors) == ["NUTS"]
+    assert ((c.fixed["NUTS"]["mean"] - c.fixed["REML"]["estimate"]).abs() < 0.5 * c.fixed["REML"]["se"]).all()
+    assert c.variance["NUTS"].loc["sigma", "mean"] == pytest.approx(25.6, abs=1.5)
+    eblup, mean = c.subjects["Subject"]["REML"]["eblup"], c.subjects["Subject"]["NUTS"]["mean"]
+    assert np.corrcoef(eblup, mean)[0, 1] > 0.99
+    assert np.isfinite(c.diagnostics.loc["NUTS"].to_numpy(float)).all()
+    tree.to_netcdf(tmp_path / "draws.nc", engine="h5netcdf")
+    with xr.open_datatree(tmp_path / "draws.nc", engine="h5netcdf") as again:
+        pd.testing.assert_frame_equal(bl.compare(fit, again).variance, c.variance)
