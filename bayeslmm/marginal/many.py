@@ -19,7 +19,7 @@ from ..covariance.assembly import Covariance
 from ..covariance.correlation import Rows
 from ..manyvalues import Many, values
 from .blocks import Batch, Blocks, _take
-from .moments import moments
+from .moments import _accumulate, moments
 from .symmetric import cholesky, invert, root
 
 _CACHE = 50_000  # numbers in one array of V: what a core keeps close
@@ -183,6 +183,15 @@ def _eliminate(products: Products, θ: np.ndarray, M: np.ndarray, logdet: np.nda
         out[some] = M[some, u:, u:] - np.swapaxes(half, 1, 2) @ half
         log[some] += 2 * np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
     return out, log
+
+
+def crossed_sums(products: Products, θ: np.ndarray) -> np.ndarray:
+    """M (D, c, c) of [U X y] under V₁, before the crossed terms are eliminated."""
+    c = products.columns
+    if products.pooled is not None:
+        return np.moveaxis(_sums(products, θ)[0].reshape(c, c, -1), -1, 0)
+    found = [_accumulate(products.blocks, products.covariance, at, 0) for at in θ]
+    return np.array([total[0].M for total in found if total is not None])
 
 
 def crossed_roots(products: Products, θ: np.ndarray) -> list[tuple[np.ndarray, int]]:
