@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import pymc as pm
+if TYPE_CHECKING:
+    import pymc as pm
 
 
 @dataclass(frozen=True)
