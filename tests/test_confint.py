@@ -2,6 +2,7 @@
 intervals.
 """
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,22 @@ def test_refusals():
         fit.confint(level=95)
     with pytest.raises(bl.InferenceError, match="seed belongs to"):
         fit.confint("profile", seed=1)
+
+
+@pytest.mark.parametrize("sets", [40, pytest.param(2000, marks=pytest.mark.slow)])
+def test_coverage(sets):
+    """20 subjects x 4: 95 % intervals of both standard deviations hold the truth about as often as they
+    say.
+    """
+    path = Path(__file__).parent / "simulations" / "variance_tests.py"
+    spec = importlib.util.spec_from_file_location("variance_tests", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    table = module.coverage(sets)
+    slack = 4 * table["error"].iloc[0]
+    assert table["profile"].between(0.93 - slack, 0.97 + slack).all()
+    assert (
+        table.loc[["sigma, variance 0.25", "sigma, variance 1"], "wald"]
+        .between(0.93 - slack, 0.97 + slack)
+        .all()
+    )

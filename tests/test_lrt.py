@@ -2,6 +2,7 @@
 reasons.
 """
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -257,3 +258,34 @@ def test_exact_p_values_are_reproducible():
     one, two = (bl.lrt(small, large, exact=True, n=150, seed=9, workers=w) for w in (1, 2))
     np.testing.assert_array_equal(one.draws, two.draws)
     assert one.p == pytest.approx(1 / 151)
+
+
+# ---------------------------------------------------------------- size: see tests/simulations/README.md
+
+
+def _simulations():
+    path = Path(__file__).parent / "simulations" / "variance_tests.py"
+    spec = importlib.util.spec_from_file_location("variance_tests", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("sets", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_size_of_the_random_slope_test(sets):
+    """50 subjects x 4: the mixture keeps 5 % to one point (and simulation error), χ²(2) is conservative."""
+    found = _simulations().slope_size(sets)
+    size, error = found["½χ²(1) + ½χ²(2)"]
+    slack = 0 if sets >= 10_000 else 3 * error
+    assert 0.04 - slack <= size <= 0.06 + slack
+    assert found["χ²(2), naive"][0] < 0.035 + slack
+
+
+@pytest.mark.parametrize("sets", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_size_of_the_exact_test(sets):
+    """10 subjects x 4: exact."""
+    found = _simulations().exact_size(sets)
+    size, error = found["exact"]
+    slack = 0 if sets >= 10_000 else 3 * error
+    assert 0.044 - slack <= size <= 0.056 + slack
+    assert found["χ²(1), naive"][0] < size
