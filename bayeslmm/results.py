@@ -17,11 +17,12 @@ from .marginal.covtest import covtest
 from .marginal.criteria import criteria
 from .marginal.estimate import Convergence, Estimate, estimate
 from .marginal.inference import anova, coefficient_table, test_hypothesis
-from .marginal.intervals import confint
+from .marginal.influence import Influence, influence
 from .marginal.prediction import Options, predict
 from .marginal.means import marginal_means, pairwise_contrasts
 from .marginal.random_effects import RandomEffects, random_effects
 from .marginal.residuals import autocorrelation, residuals
+from .marginal.intervals import confint
 from .marginal.sandwich import RobustFit, robust
 
 if TYPE_CHECKING:
@@ -157,6 +158,14 @@ class Fit:
         for correlations), "profile" (coefficients by ML) or "bootstrap" (percentiles; takes n, seed, workers, progress).
         """
         return confint(self, method, level, df=df, information=information, options=options)
+
+    def influence(self, by: str = "subject", method: str = "exact") -> Influence:
+        """The fit without each subject, row, or level of a factor: Cook's distance, DFBETAS, COVRATIO, estimates.
+
+        method: "exact" (every variance parameter estimated anew), "one-step" (one Newton step of them) or
+        "conditional" (held at their estimates).
+        """
+        return influence(self, by, method)
 
     def simulate(self, n: int = 1, *, seed: Any = None) -> pd.DataFrame:
         """n responses drawn from the fitted model (new random effects, new errors), one a column."""

@@ -13,6 +13,7 @@ formulas are those of `likelihood.py`, with a leading axis of R.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +25,23 @@ from .moments import linear_basis
 
 _TOLERANCE = 1e-10  # Newton decrement at which a response counts as fitted
 _STEPS = 100
+
+
+class Many(Protocol):
+    """R likelihoods to maximise side by side; constant: what log|V| and the units add to ℓ."""
+
+    @property
+    def R(self) -> int: ...
+    @property
+    def p(self) -> int: ...
+    @property
+    def constant(self) -> Any: ...
+    @property
+    def log_basis(self) -> float: ...
+    @property
+    def y_scale(self) -> float: ...
+    def sums(self, θ: np.ndarray) -> Sums: ...
+    def take(self, index: np.ndarray) -> Many: ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,10 @@ class Family:
     constant: float  # what log|V| and the units add to ℓ: the same for every response
     log_basis: float
     y_scale: float
+
+    def sums(self, θ: np.ndarray) -> Sums:
+        """What the likelihood needs of every response, each at its own θ (R, K)."""
+        return family_sums(self, θ)
 
     def take(self, index: np.ndarray) -> Family:
         """Some of the responses."""
@@ -122,32 +144,63 @@ def _products(batch, B: np.ndarray, p: int) -> Products:
     )
 
 
-def evaluate_all(f: Family, θ: np.ndarray, *, reml: bool) -> Values:
-    """ℓ and its derivatives for every response at its own θ (R, K); -inf where V is not positive definite."""
+@dataclass(frozen=True)
+class Sums:
+    """log|V| (R,), tr V⁻¹V_j (R, K), tr V⁻¹V_jV⁻¹V_k of the pairs j <= k (R, pairs), and XX, Xy, yy with
+    the leading axes of A = V⁻¹, V⁻¹V_jV⁻¹, V⁻¹V_jV⁻¹V_kV⁻¹; bad (R,): V is not positive definite.
+    """
+
+    logdet: np.ndarray
+    t: np.ndarray
+    tt: np.ndarray
+    XX: np.ndarray
+    Xy: np.ndarray
+    yy: np.ndarray
+    bad: np.ndarray
+
+
+def inverses(V: np.ndarray, B: np.ndarray):
+    """(wrong (...), log|V| (...), tr V⁻¹B_j (K, ...), tr V⁻¹B_jV⁻¹B_k (pairs, ...), A (1 + K + pairs, ...,
+    m, m)) of V (..., m, m) and B (K, ..., m, m); where V is not positive definite it counts as the identity.
+    """
+    j, k = np.triu_indices(len(B))
+    sign, log = np.linalg.slogdet(V)
+    wrong = ~np.isfinite(log) | (sign <= 0)
+    V = np.where(wrong[..., None, None], np.eye(V.shape[-1]), V)
+    Vi = np.linalg.inv(V)
+    U = Vi[None] @ B
+    first = U @ Vi
+    second = U[j] @ first[k]
+    A = np.concatenate([Vi[None], first, (second + np.swapaxes(second, -1, -2)) / 2])
+    t, tt = np.trace(U, axis1=-2, axis2=-1), np.einsum("...mn,...nm->...", U[j], U[k])
+    return wrong, np.where(wrong, 0.0, log), t, tt, A
+
+
+def family_sums(f: Family, θ: np.ndarray) -> Sums:
+    """The sums of all responses, each at its own θ (R, K)."""
     R, K = θ.shape
-    j, k = np.triu_indices(K)
-    logdet, t, tt = np.zeros(R), np.zeros((R, K)), np.zeros((R, len(j)))
-    XX, Xy, yy = (np.zeros((1 + K + len(j), R, *s)) for s in ((f.p, f.p), (f.p,), ()))
-    bad = np.zeros(R, bool)
+    pairs = K * (K + 1) // 2
+    logdet, t, tt, bad = np.zeros(R), np.zeros((R, K)), np.zeros((R, pairs)), np.zeros(R, bool)
+    XX, Xy, yy = (np.zeros((1 + K + pairs, R, *s)) for s in ((f.p, f.p), (f.p,), ()))
     for x in f.products:
-        V = np.tensordot(θ, x.B, 1)
-        sign, log = np.linalg.slogdet(V)
-        wrong = ~np.isfinite(log) | (sign <= 0)
+        wrong, log, first, second, A = inverses(np.tensordot(θ, x.B, 1), x.B[:, None])
         bad |= wrong.any(axis=1)
-        V = np.where(wrong[..., None, None], np.eye(V.shape[-1]), V)
-        logdet += np.where(wrong, 0.0, log) @ x.count
-        Vi = np.linalg.inv(V)
-        U = Vi[None] @ x.B[:, None]
-        first = U @ Vi
-        second = U[j] @ first[k]
-        t += (np.trace(U, axis1=-2, axis2=-1) @ x.count).T
-        tt += (np.einsum("arpmn,arpnm->arp", U[j], U[k]) @ x.count).T
-        A = np.concatenate([Vi[None], first, (second + np.swapaxes(second, -1, -2)) / 2]).reshape(
-            len(XX), R, -1
-        )
+        logdet += log @ x.count
+        t += (first @ x.count).T
+        tt += (second @ x.count).T
+        A = A.reshape(len(XX), R, -1)
         XX += (A @ x.XX).reshape(XX.shape)
         Xy += np.einsum("ark,kbr->arb", A, x.Xy, optimize=True)
         yy += np.einsum("ark,kr->ar", A, x.yy)
+    return Sums(logdet, t, tt, XX, Xy, yy, bad)
+
+
+def evaluate_all(f: Many, θ: np.ndarray, *, reml: bool) -> Values:
+    """ℓ and its derivatives for every response at its own θ (R, K); -inf where V is not positive definite."""
+    R, K = θ.shape
+    j, k = np.triu_indices(K)
+    s = f.sums(θ)
+    logdet, t, tt, XX, Xy, yy, bad = s.logdet, s.t, s.tt, s.XX, s.Xy, s.yy, s.bad
     XX[0][bad] = np.eye(f.p)
     C = np.linalg.inv(XX[0])
     β = (C @ Xy[0][..., None])[..., 0]
@@ -181,7 +234,7 @@ class Maxima:
     left: np.ndarray
 
 
-def maximise_all(f: Family, covariance: Covariance, start: np.ndarray, *, reml: bool) -> Maxima:
+def maximise_all(f: Many, covariance: Covariance, start: np.ndarray, *, reml: bool) -> Maxima:
     """Damped Newton steps in working coordinates for all responses side by side, from one θ (K,)."""
     w = np.tile(covariance.working_from_linear(start), (f.R, 1))
     at = evaluate_all(f, _coordinates(covariance, w)[0], reml=reml)

@@ -26,8 +26,13 @@ class Group:
     targets: np.ndarray
 
 
-def groups(rows: Stacked, numbers: int = _NUMBERS, *, every: bool = False) -> Iterator[Group]:
-    """Blocks in batches of similar numbers of observed rows and targets; `every`: those without targets too."""
+def groups(
+    rows: Stacked, numbers: int = _NUMBERS, *, every: bool = False, exact: bool = False
+) -> Iterator[Group]:
+    """Blocks in batches of similar numbers of observed rows and targets.
+
+    every: blocks without targets too. exact: equal numbers, so that nothing is padded.
+    """
     n = rows.observed
     _, block = np.unique(rows.block, return_inverse=True)
     count = int(block.max(initial=-1)) + 1
@@ -36,11 +41,12 @@ def groups(rows: Stacked, numbers: int = _NUMBERS, *, every: bool = False) -> It
     wanted = np.bincount(block[n:], minlength=count)
     start = np.cumsum(seen + wanted) - seen - wanted
     keep = np.flatnonzero((wanted > 0) | ((seen > 0) & (every or bool(rows.crossed))))
-    sizes = np.column_stack([_ladder(seen[keep]), _ladder(wanted[keep])])
+    rounded = (lambda size: size) if exact else _ladder
+    sizes = np.column_stack([rounded(seen[keep]), rounded(wanted[keep])])
     for m, t in np.unique(sizes, axis=0):
         chosen = keep[(sizes == (m, t)).all(axis=1)]
-        step = max(1, int(numbers // max((m + t) ** 2, 1)))
-        for part in (chosen[i : i + step] for i in range(0, len(chosen), step)):
+        length = max(1, int(numbers // max((m + t) ** 2, 1)))
+        for part in (chosen[i : i + length] for i in range(0, len(chosen), length)):
             yield Group(
                 _pick(order, start[part], seen[part], m),
                 _pick(order, start[part] + seen[part], wanted[part], t),

@@ -94,7 +94,7 @@ def sensitivity(rows: Stacked, covariance: Covariance, θ, found: Conditional, �
         rows = _one_block(rows)
     T, K = len(found.u), covariance.size
     gradient, theta = np.zeros((T, K)), np.zeros(T)
-    for group, b, first in _differentiated(rows, covariance, θ):
+    for group, b, first in differentiated(rows, covariance, θ, 2_000_000):
         V = b.Zo @ b.G @ np.swapaxes(b.Zo, 1, 2) + b.noise
         Li = np.linalg.inv(np.linalg.cholesky(V)) if V.shape[1] else V
         k = b.Zt @ b.G @ np.swapaxes(b.Zo, 1, 2) + b.cross
@@ -142,9 +142,11 @@ def _one_block(rows: Stacked) -> Stacked:
     return replace(rows, block=np.zeros(len(rows.X), int), within=tuple(range(len(rows.Z))), crossed=())
 
 
-def _differentiated(rows: Stacked, covariance: Covariance, θ) -> Iterator[tuple[Group, Batch, dict]]:
-    """Every group with {j: (V_j, ∂k/∂θ_j, diagonal of ∂Σ(t,t)/∂θ_j)}."""
-    for group in groups(rows, 2_000_000 // max(covariance.size, 1)):
+def differentiated(
+    rows: Stacked, covariance: Covariance, θ: np.ndarray, numbers: int, *, every: bool = False
+) -> Iterator[tuple[Group, Batch, dict]]:
+    """Every group with {j: (V_j, ∂k/∂θ_j, diagonal of ∂Σ(t,t)/∂θ_j)}; `every`: all blocks, unpadded."""
+    for group in groups(rows, numbers // max(covariance.size, 1), every=every, exact=every):
         batch = make_batch(rows, group, covariance, θ)
         yield (
             group,

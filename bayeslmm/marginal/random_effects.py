@@ -171,7 +171,13 @@ def _effects_as_targets(fit: Fit) -> Stacked:
         subject = np.concatenate([base.subject, base.subject.max() + 1 + np.arange(count)])
     repeat = lambda a: None if a is None else np.concatenate([a, np.repeat(a[:1], count, axis=0)])  # noqa: E731
     rows = tuple(
-        Rows(*(repeat(a) for a in (r.position, r.time, r.level, r.log_covariate)), weight=repeat(r.weight))
+        Rows(
+            repeat(r.position),
+            repeat(r.time),
+            repeat(r.level),
+            repeat(r.log_covariate),
+            weight=repeat(r.weight),
+        )
         for r in base.rows
     )
     X = np.vstack([base.X, np.zeros((count, base.X.shape[1]))])
