@@ -81,7 +81,8 @@ def _holds_error(part: Correlation) -> bool:
 
 def check_levels(part: Correlation, labels: Sequence[str], level: np.ndarray) -> None:
     """Check that each level with a standard deviation of its own has two rows, else raise CovarianceError."""
-    alone = [labels[i] for i in np.flatnonzero(np.bincount(level, minlength=len(labels)) < 2)]
+    counts = np.bincount(level, minlength=len(labels))
+    alone = [label for label, count in zip(labels, counts, strict=True) if count < 2]
     if alone:
         raise CovarianceError(
             f"{part}: level {', '.join(alone)} of {part.by!r} has one row, which cannot tell its variance: "
