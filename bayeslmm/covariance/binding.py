@@ -91,7 +91,7 @@ def bind_residual(design: Design, spec: ResidualSum) -> BoundResidual:
         A time is no number, or a level is none.
     """
     check_sum(spec)
-    design = replace(design, frame=design.frame.set_axis(design.rows))  # messages name rows of the user's table
+    design = replace(design, frame=design.frame.set_axis(design.rows))  # rows as in the user's table
     errors = [i for i, p in enumerate(spec) if isinstance(p, Independent)]
     name, subject = _subject(design, spec, needed=len(errors) < len(spec.parts))
     if subject is not None:
