@@ -120,8 +120,8 @@ def _sampled(model: LMM, options: argparse.Namespace, seed: int, console: Consol
     plan = f"{options.chains} chains of {options.tune} + {options.draws} draws, seed {seed}"
     console.print(f"\nSampling by {options.sampler}: {plan}", markup=False)
     logger = logging.getLogger("pymc")
-    level, start = logger.level, time.perf_counter()
-    logger.setLevel(logging.ERROR)  # what PyMC would warn of stands in the diagnostics
+    start = time.perf_counter()
+    logger.addFilter(_errors_only)
     try:
         with stop_on_interrupt(), signs_of_life(console, "sampling"):
             posterior = _noted(
@@ -131,9 +131,14 @@ def _sampled(model: LMM, options: argparse.Namespace, seed: int, console: Consol
                 console,
             )
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(_errors_only)
     console.print(f"Done in {time.perf_counter() - start:.1f} s, compiling included.")
     return posterior
+
+
+def _errors_only(record: logging.LogRecord) -> bool:
+    """What PyMC says and warns of while it samples stands in the diagnostics."""
+    return record.levelno >= logging.ERROR
 
 
 def _sampling(options: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -147,9 +152,7 @@ def _noted(action: Any, console: Console) -> Any:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = action()
-    for text in dict.fromkeys(
-        str(w.message) for w in caught if not issubclass(w.category, DeprecationWarning)
-    ):
+    for text in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
         console.print(f"Note: {text}", style="yellow", markup=False)
     return result
 

@@ -127,9 +127,11 @@ def _named(posteriors: tuple[xr.DataTree, ...]) -> dict[str, xr.DataTree]:
 
 
 def _sampler(tree: xr.DataTree) -> str:
-    """The name of the sampler that a result carries, else "posterior"."""
+    """The name of the sampler that a result carries, as "NUTS" for "nuts (pymc)", else "posterior"."""
     inner = posterior_group(tree).attrs
     said = tree.attrs.get("sampler") or inner.get("sampler")
     if said is None:
         return "NUTS" if inner.get("inference_library") in ("pymc", "nutpie", "numpyro") else "posterior"
-    return _SAMPLERS.get(str(said).lower(), str(said))
+    name, _, engine = str(said).partition(" ")
+    shown = _SAMPLERS.get(name.lower(), name)
+    return shown if engine in ("", "(pymc)") else f"{shown} {engine}"

@@ -141,8 +141,9 @@ def default_code(comparison: Comparison) -> str:
         f"fit = model.fit({comparison.fit.method!r})",
     ]
     for tree in comparison.posteriors.values():
-        sizes = tree["posterior"].sizes
-        lines += [f"posterior = model.sample(draws={sizes['draw']}, chains={sizes['chain']})"]
+        sizes, seed = tree["posterior"].sizes, tree.attrs.get("seed")
+        again = "" if seed is None else f", random_seed={int(seed)}"
+        lines += [f"posterior = model.sample(draws={sizes['draw']}, chains={sizes['chain']}{again})"]
     return "\n".join([*lines, "print(bl.compare(fit, posterior))"])
 
 

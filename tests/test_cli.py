@@ -268,6 +268,26 @@ def test_without_a_seed_one_is_drawn_and_shown(capsys, sampled):
     assert f"seed {sampled[0]['random_seed']}" in capsys.readouterr().out
 
 
+def test_what_samplers_say_by_the_way_is_not_shown(capsys, caplog, monkeypatch):
+    import logging
+    import warnings
+
+    def sample(self, sampler="nuts", **options):
+        logging.getLogger("pymc").setLevel(logging.INFO)
+        logging.getLogger("pymc").warning("by the way")
+        logging.getLogger("pymc").error("in earnest")
+        warnings.warn("of the user", bl.ConvergenceNote, stacklevel=1)
+        warnings.warn("scalar divide", RuntimeWarning, stacklevel=1)
+        return made_posterior(self.fit(), draws=20)
+
+    monkeypatch.setattr(bl.LMM, "sample", sample)
+    assert main(["compare", "dyestuff", "--draws", "20"]) == 0
+    assert caplog.messages == ["in earnest"]
+    out = capsys.readouterr().out
+    assert "Note: of the user" in out
+    assert "scalar divide" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

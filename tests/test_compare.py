@@ -160,6 +160,17 @@ def test_draws_that_never_change_do_not_hide_the_others(fit):
     assert row["ess_bulk"] > 50
 
 
+def test_names_of_samplers(fit):
+    said = {
+        "nuts (pymc)": "NUTS",
+        "nuts (nutpie)": "NUTS (nutpie)",
+        "collapsed": "collapsed",
+        None: "posterior",
+    }
+    for sampler, name in said.items():
+        assert list(bl.compare(fit, made_posterior(fit, draws=10, sampler=sampler)).posteriors) == [name]
+
+
 # --- text
 
 
