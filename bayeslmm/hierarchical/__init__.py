@@ -22,6 +22,7 @@ from .priors import (
 __all__ = [
     "LKJ", "PC", "Exp", "Flat", "Gamma", "HalfCauchy", "HalfNormal", "HalfT", "InverseGamma", "LogNormal",
     "Normal", "Prior", "Priors", "StudentT", "Uniform", "build", "default_priors", "resolve_priors", "sample",
+    "sample_collapsed",
 ]  # fmt: skip
 
 
@@ -35,4 +36,8 @@ def __getattr__(name: str):
         from .sampling import sample
 
         return sample
+    if name == "sample_collapsed":
+        from .collapsed.sampler import sample_collapsed
+
+        return sample_collapsed
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

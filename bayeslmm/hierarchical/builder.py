@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 
 from ..errors import SamplingError
+from .algebra import matvec
 from .coefficients import coefficients
 from .dims import Dims
 from .hyper import declare
+from .naming import response_name
 from .overrides import resolve_priors
 from .random import random_effects
 from .residual import observe
@@ -45,7 +46,7 @@ def build(model: LMM, parametrization: str = "noncentered", priors: Any = None) 
         beta = coefficients(model, chosen, dims)
         hypers = declare(model, chosen, dims)
         w = random_effects(model, hypers, parametrization, dims)
-        mean = design.offset + (pt.as_tensor(design.X) @ beta if beta is not None else 0.0)
+        mean = design.offset + (0.0 if beta is None else matvec(design.X, beta))
         for term, effects in zip(design.terms, w, strict=True):
             mean = mean + _contribution(term.Z, effects[term.codes])
         built.add_coord("obs", np.arange(len(design.y)))
@@ -64,21 +65,6 @@ def check(model: LMM, parametrization: str) -> None:
     if parametrization not in PARAMETRIZATIONS:
         known = " and ".join(map(repr, PARAMETRIZATIONS))
         raise SamplingError(f"parametrization={parametrization!r}: there are {known}.")
-
-
-def response_name(model: LMM) -> str:
-    """The name of the observed variable; a slash cannot be part of a name in a NetCDF file."""
-    name = model.design.response.replace("/", "÷")
-    taken = {
-        "beta",
-        *(p.name for p in model.covariance.parameters),
-        *(f"w_{t.group}" for t in model.design.terms),
-    }
-    if name in taken:
-        raise SamplingError(
-            f"The response is called {name!r}, as is a parameter of the model: rename the column."
-        )
-    return name
 
 
 def _contribution(Z: np.ndarray, effects: Any) -> Any:

@@ -10,6 +10,7 @@ import pymc as pm
 import pytensor.tensor as pt
 from pymc.distributions.transforms import Transform
 
+from .algebra import matvec
 from .centring import Centring, centring
 from .defaults import Priors
 from .dims import Dims
@@ -37,8 +38,8 @@ def _centred(prior: Prior, centre: Centring, dim: str) -> Any:
     return pm.CustomDist(
         "beta",
         back,
-        dist=lambda back, size: back @ prior.dist(shape=len(A)),
-        logp=lambda beta, back: prior.logp(pt.as_tensor(A) @ beta, pt),
+        dist=lambda back, size: (back * prior.dist(shape=len(A))).sum(axis=1),
+        logp=lambda beta, back: prior.logp(matvec(A, beta), pt),
         signature="(p,p)->(p)",
         transform=Centred(A, back),
         class_name="CentredColumns",
@@ -56,10 +57,10 @@ class Centred(Transform):
     ndim_supp = 1
 
     def forward(self, value, *inputs):
-        return pt.as_tensor(self.A) @ value
+        return matvec(self.A, value)
 
     def backward(self, value, *inputs):
-        return pt.as_tensor(self.back) @ value
+        return matvec(self.back, value)
 
     def log_jac_det(self, value, *inputs):
         return pt.zeros(value.shape[:-1])

@@ -10,6 +10,7 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from ..covariance.structure import Structure
+from .algebra import times_transpose
 from .defaults import Priors
 from .dims import Dims
 from .lkj import LKJ
@@ -72,7 +73,7 @@ def _assemble(structure: Structure, slots: list[Slot], numbers: dict[str, Any], 
         own = [numbers[entry] for entry in slot.entries]
         if slot.role == "matrix":
             chol = own[0]
-            C = chol @ chol.T
+            C = times_transpose(chol, chol)
             own = [C[i, j] for i, j in zip(*np.tril_indices(len(slot.labels or ()), -1), strict=True)]
         elif slot.role == "partial":
             κ = structure.correlation.from_unit(own, pt)

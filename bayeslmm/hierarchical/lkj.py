@@ -50,11 +50,9 @@ class LKJ(Prior):
 
     def to_pymc(self, name: str, *, q: int = 2, dims: Any = None, **kwargs: Any) -> Any:
         """The Cholesky factor `chol_<name>` (q, q), and the matrix <name> as a Deterministic."""
-        import pymc as pm
+        from .factor import lkj_factor
 
-        L = pm.LKJCorr(f"chol_{name}", n=q, eta=self.eta, **kwargs)
-        pm.Deterministic(name, L @ L.T, dims=dims)
-        return L
+        return lkj_factor(name, self.eta, q, dims, **kwargs)
 
     def pymc(self):
         return "LKJCorr", {"eta": self.eta}

@@ -9,6 +9,7 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from ..covariance.assembly import RandomTerm, term_rows
+from .algebra import times_transpose
 from .dims import Dims
 from .hyper import Hyper
 from .slots import effect_dim
@@ -50,7 +51,7 @@ def _noncentered(term: RandomTerm, factors: list[Any], shape: _Shape) -> Any:
     parts = []
     for (_, columns), Λ in zip(term.blocks, factors, strict=True):
         own = z[:, columns[0] : columns[-1] + 1]
-        parts.append(own * Λ if Λ.ndim == 1 else own @ Λ.T)
+        parts.append(own * Λ if Λ.ndim == 1 else times_transpose(own, Λ))
     w = parts[0] if len(parts) == 1 else pt.concatenate(parts, axis=1)
     return pm.Deterministic(f"w_{term.group}", w, dims=shape)
 

@@ -1,0 +1,98 @@
+"""Draws from the posterior of the hierarchical model, as a complete DataTree for ArviZ."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pymc as pm
+import xarray as xr
+
+from ..errors import SamplingError
+from .builder import build
+from .groups import complete
+from .overrides import resolve_priors
+from .proper import require_proper_posterior
+
+if TYPE_CHECKING:
+    from ..model import LMM
+
+SAMPLERS = ("nuts",)
+_INTERNAL = ("z_", "chol_")  # coordinates of the sampler, not quantities of the model
+
+
+def sample(
+    model: LMM,
+    sampler: str = "nuts",
+    *,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    random_seed: Any = None,
+    parametrization: str = "noncentered",
+    priors: Any = None,
+    progressbar: bool = True,
+    prior_draws: int = 500,
+    **kwargs: Any,
+) -> xr.DataTree:
+    """Draw from the posterior by PyMC's NUTS and gather everything that ArviZ reads.
+
+    prior_draws: how many draws of the prior and of its predictions to add. Other arguments go to `pm.sample`
+    (nuts_sampler, target_accept, cores, ...).
+
+    Groups: posterior, sample_stats, log_likelihood (by row, or by subject where residuals are correlated),
+    log_prior, prior, prior_predictive, posterior_predictive, observed_data, constant_data.
+
+    Raises
+    ------
+    SamplingError
+        There is no such sampler, a prior does not fit the model, the posterior is improper, or sampling
+        failed.
+    """
+    if sampler not in SAMPLERS:
+        raise SamplingError(f"sampler={sampler!r}: there is {' and '.join(map(repr, SAMPLERS))}.")
+    chosen = resolve_priors(model, priors)
+    require_proper_posterior(model, chosen)
+    began = time.perf_counter()
+    built = build(model, parametrization, chosen)
+    seed = _seed(random_seed)
+    tree = _run(built, {"draws": draws, "tune": tune, "chains": chains, "random_seed": seed,
+                        "progressbar": progressbar, **kwargs})  # fmt: skip
+    seconds = time.perf_counter() - began
+    facts = {"sampler": f"nuts ({kwargs.get('nuts_sampler', 'pymc')})", "seconds": seconds, "seed": seed}
+    return complete(model, chosen, tree, facts, prior_draws)
+
+
+def _seed(random_seed: Any) -> int:
+    """One whole number that reproduces everything, drawn where none was given."""
+    if isinstance(random_seed, int | np.integer):
+        return int(random_seed)
+    return int(np.random.default_rng(random_seed).integers(2**31))
+
+
+def _run(built: pm.Model, options: dict[str, Any]) -> xr.DataTree:
+    """pm.sample with our defaults; what is kept are the quantities of the model."""
+    kept = [v.name for v in built.unobserved_RVs if not v.name.startswith(_INTERNAL)]
+    options = {"nuts_sampler": "pymc", "target_accept": 0.9, "var_names": kept, **options}
+    options.setdefault("quiet", not options["progressbar"])
+    try:
+        with built, _without_noise():
+            return pm.sample(**options)
+    except (pm.exceptions.SamplingError, FloatingPointError, np.linalg.LinAlgError) as error:
+        raise SamplingError(
+            f"NUTS failed: {error}. Look at the priors (print default_priors(model)) and at the scale of the "
+            "columns; parametrization='centered' may help where groups have many rows."
+        ) from error
+
+
+@contextmanager
+def _without_noise() -> Iterator[None]:
+    """Silence what a user can do nothing about: BLAS for PyTensor's C backend, R̂ of constant entries."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
+        warnings.filterwarnings("ignore", message="invalid value encountered in scalar divide")
+        yield
