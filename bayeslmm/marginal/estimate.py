@@ -166,7 +166,7 @@ def boundary(covariance: Covariance, residual: BoundResidual, θ: np.ndarray) ->
             found += _structure_boundary(structure, θ[k])
     for part, rows, k in zip(residual.parts, residual.rows, covariance.residual_slices(), strict=True):
         if rows.time is not None and θ[k][0] > ZERO:
-            found += _range_boundary(part, rows.time, θ[k])
+            found += range_boundary(part, rows.time, θ[k])
     return tuple(found)
 
 
@@ -191,7 +191,8 @@ def _structure_boundary(structure: Structure, θ: np.ndarray) -> list[str]:
     return out
 
 
-def _range_boundary(part: Structure, time: np.ndarray, θ: np.ndarray) -> list[str]:
+def range_boundary(part: Structure, time: np.ndarray, θ: np.ndarray) -> list[str]:
+    """Whether the range is so long or short that the data say nothing about it, in words."""
     range_ = θ[-1]
     values = np.unique(time)
     gap, span = float(np.diff(values).min(initial=np.inf)), float(values[-1] - values[0])

@@ -12,6 +12,7 @@ from ..errors import InferenceError
 from ..contrasts import sum_coded
 from .constraints import constraints
 from .degrees import counted_df
+from .estimate import range_boundary
 from .information import estimated_parameters
 from .wald import Wald, check_method, wald
 
@@ -40,11 +41,20 @@ def wald_of(fit: Fit, df: str | None, information: str | None = None, singular: 
     df = check_method(df or default_df(fit))
     information = information or ("observed" if df == "satterthwaite" else "expected")
     found, blocks = fit.estimate, fit.estimate.blocks
-    θ = found.θ / blocks.unit
     back = blocks.y_scale * np.linalg.inv(blocks.basis)
-    keep = estimated_parameters(fit.model.covariance, θ, singular)
+    keep = counted_as_estimated(fit, singular)
     counted = counted_df(fit.model.design, df)
     return wald(found.evaluation, back, df, information=information, keep=keep, counted=counted, reml=fit.method == "REML")
+
+
+def counted_as_estimated(fit: Fit, singular: str) -> np.ndarray:
+    """`estimated_parameters` without ranges beyond the data, where the likelihood is flat: they count as known."""
+    covariance, θ = fit.model.covariance, fit.estimate.θ
+    keep = estimated_parameters(covariance, θ / fit.estimate.blocks.unit, singular)
+    residual = fit.model.residual
+    parts = zip(residual.parts, residual.rows, covariance.residual_slices(), strict=True)
+    flat = [k.stop - 1 for part, rows, k in parts if rows.time is not None and range_boundary(part, rows.time, θ[k])]
+    return np.setdiff1d(keep, flat)
 
 
 def coefficient_table(fit: Fit, df: str | None, *, level: float, information: str | None, singular: str) -> pd.DataFrame:

@@ -23,8 +23,7 @@ from .. import jets
 from ..covariance.assembly import Covariance
 from ..errors import InferenceError
 from .conditional import Conditional
-from .inference import wald_of
-from .information import estimated_parameters
+from .inference import counted_as_estimated, wald_of
 from .padded import Batch, Group, groups, local_Z, make_batch, take_rows
 from .stacked import Stacked
 from .wald import Wald, check_method
@@ -78,7 +77,7 @@ def uncertainty(fit: Fit, rows: Stacked, found: Conditional, options: Any) -> Un
 def in_data_units(fit: Fit, tests: Wald) -> tuple[np.ndarray, np.ndarray]:
     """W (K, K) and slopes (K, p, p) in the units of the data; zero for parameters that count as known."""
     unit, K = fit.estimate.blocks.unit, fit.model.covariance.size
-    keep = estimated_parameters(fit.model.covariance, fit.estimate.θ / unit, "drop")
+    keep = counted_as_estimated(fit, "drop")
     W, slopes = np.zeros((K, K)), np.zeros((K, *tests.plain.shape))
     W[np.ix_(keep, keep)] = tests.W * np.outer(unit[keep], unit[keep])
     slopes[keep] = tests.slopes / unit[keep][:, None, None]
