@@ -84,7 +84,7 @@ def _gather(residual: np.ndarray, batch: Batch) -> np.ndarray:
 
 
 def unit_of_rows(model: LMM) -> np.ndarray:
-    """The unit (n,) within which rows are correlated given w; each row by itself where they are independent."""
+    """The unit (n,) within which rows are correlated given w; each row where they are independent."""
     own = model.residual.subject
     return np.arange(len(model.design.y)) if own is None else own
 

@@ -4,8 +4,8 @@ With V = ZGZ' + R and G = ΛΛ', w = Λv for v ~ N(0, I), and
 
     v | β, y ~ N(H⁻¹Λ'Z'R⁻¹(y - Xβ), H⁻¹),        H = I + Λ'Z'R⁻¹ZΛ,
 
-which holds for a singular G too. Terms that cross blocks are drawn first, from the same formula with V₁ in the
-place of R; then each block by itself.
+which holds for a singular G too. Terms that cross blocks are drawn first, from the same formula with V₁ in
+the place of R; then each block by itself.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _scaled(batch: Batch, blocks: Blocks, Λ, some: slice, D: int) -> np.ndarray
 def _residual(batch: Batch, piece: _Piece, a: np.ndarray, crossed) -> np.ndarray:
     """y - Xb - Uc of a piece: (m, S, D)."""
     data = batch.data[piece.start : piece.stop]
-    S, m, _ = data.shape
+    m = data.shape[1]
     r = data @ a.T
     if batch.crossed is not None:
         r -= (batch.crossed[piece.start * m : piece.stop * m] @ crossed.T).reshape(r.shape)
