@@ -114,6 +114,42 @@ def test_other_structures(data, formula, residual):
     assert ((profile["upper"] - profile["lower"]) / width).between(0.6, 1.7).all()
 
 
+def test_limits_far_from_the_estimate():
+    """The range of a serial process beside a random intercept: its upper limit is 200 times the estimate,
+    and exact.
+    """
+    data = bl.load_dataset("bodyweight")
+    residual = bl.Exponential("Time") + bl.Independent()
+    fit = bl.LMM("weight ~ Time * Diet + (Time | Rat)", data, residual=residual).fit()
+    found = fit.confint("profile")
+    upper = found.loc["range", "upper"]
+    assert 1000 < upper < 10_000
+    assert found.loc["sd_Rat[Intercept]", "lower"] == 0
+    without = bl.LMM("weight ~ Time * Diet + (0 + Time | Rat)", data, residual=residual).fit()
+    assert 2 * (fit.loglik - without.loglik) < stats.chi2.ppf(0.95, 1)
+    # without a random intercept the likelihood at the limit has dropped by half the quantile and a little more
+    blocks, covariance = compress(without.estimate.blocks), without.model.covariance
+    start = covariance.working_from_linear(without.estimate.θ / blocks.unit)
+
+    def drop(rest):
+        θ = covariance.linear_from_working(np.array([rest[0], rest[1], np.log(upper), rest[2]]))
+        return -evaluate(blocks, covariance, θ, reml=True, order=0).value
+
+    rest = np.array([start[0], np.sqrt(upper / blocks.unit[1]), start[3]])
+    best = optimize.minimize(
+        drop, rest, method="Nelder-Mead", options={"maxiter": 2000, "xatol": 1e-7, "fatol": 1e-9}
+    )
+    assert 0 <= fit.loglik + best.fun - stats.chi2.ppf(0.95, 1) / 2 < 0.1
+
+
+def test_negative_variances_have_intervals_on_their_own_scale():
+    data = bl.load_dataset("orthodont")
+    fit = bl.LMM("distance ~ age * Sex + (1 | Subject)", data, signed=True).fit()
+    plain = bl.LMM("distance ~ age * Sex + (1 | Subject)", data).fit()
+    found, usual = fit.confint("profile").iloc[4], plain.confint("profile").iloc[4]
+    assert found.tolist() == pytest.approx((usual**2).tolist(), rel=1e-5)
+
+
 def test_wald_scales():
     """Log for standard deviations and Fisher's z for correlations: symmetric there, from the observed
     information.

@@ -114,12 +114,10 @@ def profile_intervals(fit: Fit, level: float) -> pd.DataFrame:
     covariance, unit = fit.model.covariance, fit.estimate.blocks.unit
     for k, value in enumerate(fit.parameters):
         if np.isfinite(value):
-            rows.append(
-                [
-                    value,
-                    *(parameter_limit(shared, k, s) * _natural_unit(covariance, unit, k) for s in (-1, 1)),
-                ]
-            )
+            limits = [
+                covariance.natural_from_linear(parameter_limit(shared, k, s) * unit)[k] for s in (-1, 1)
+            ]
+            rows.append([value, *limits])
         else:
             rows.append([value, np.nan, np.nan])
     names = [*fit.model.design.coefs, *fit.parameters.index]
@@ -131,11 +129,3 @@ def _profile(fit: Fit, level: float) -> Profile:
     lean = compress(found.blocks)
     θ = found.θ / found.blocks.unit
     return Profile.of(lean, fit.model.covariance, θ, fit.loglik, level=level, reml=fit.method == "REML")
-
-
-def _natural_unit(covariance, unit: np.ndarray, k: int) -> float:
-    """Natural units of the data in those of the blocks: √unit for a standard deviation, 1 for a correlation
-    or range.
-    """
-    roles = [p.role for s in covariance.structures for p in s.parameters for _ in range(len(p))]
-    return float(np.sqrt(unit[k])) if roles[k] == "sd" else 1.0

@@ -64,18 +64,59 @@ class Profile:
 # --- variance parameters ----------------------------------------------------------------------------------
 
 
-def parameter_limit(profile: Profile, k: int, side: int) -> float:
-    """The lower (side = -1) or upper (+1) limit of the k-th natural parameter, in the units of the blocks."""
+def parameter_limit(profile: Profile, k: int, side: int) -> np.ndarray:
+    """θ at the lower (side = -1) or upper (+1) limit of the k-th parameter, linear coordinates in the units
+    of the blocks.
+
+    θ_k is 0 or ∞ where no value of a range (or power) towards that side is rejected.
+    """
     covariance = profile.covariance
     which = next(i for i, s in enumerate(covariance.slices) if s.start <= k < s.stop)
     structure, at = covariance.structures[which], covariance.slices[which]
     target = lambda w: _target(structure, k - at.start, at, w)  # noqa: E731
     start = covariance.working_from_linear(profile.θ)
     w = _lagrange(profile, target, start, side)
-    if w is None:
-        w = _search(profile, _root(target) if k - at.start < structure.scale.levels else target, start, side)
-    θ = covariance.linear_from_working(w)
-    return float(covariance.natural_from_linear(_without_dust(θ))[k])
+    if w is not None:
+        return _without_dust(covariance.linear_from_working(w))
+    role = [p.role for p in structure.parameters for _ in range(len(p))][k - at.start]
+    if role in ("range", "power"):
+        return _along_coordinate(profile, k, side, start, role)
+    w = _search(profile, _root(target) if role == "sd" else target, start, side)
+    return _without_dust(covariance.linear_from_working(w))
+
+
+def _along_coordinate(profile: Profile, k: int, side: int, start: np.ndarray, role: str) -> np.ndarray:
+    """θ where the likelihood, maximised over all but the k-th working coordinate, crosses the cut; 0 or ∞
+    where never.
+    """
+    others = np.arange(len(start)) != k
+    rest = start[others]
+
+    def height(x: float) -> float:
+        nonlocal rest
+        place = lambda u: np.insert(u, k, x)  # noqa: E731
+        at = lambda u: profile.likelihood(place(u)) or (_OUTSIDE, np.zeros(len(start)), np.eye(len(start)))  # noqa: E731
+        found = optimize.minimize(
+            lambda u: -at(u)[0],
+            rest,
+            jac=lambda u: -at(u)[1][others],
+            hess=lambda u: -at(u)[2][np.ix_(others, others)],
+            method="trust-exact",
+            options={"gtol": 1e-6, "maxiter": 60},
+        )
+        rest = found.x
+        return float(-found.fun - profile.cut)
+
+    near = start[k]
+    for distance in (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, _FAR):
+        far = start[k] + side * distance
+        if height(far) < 0:
+            x = optimize.brentq(height, near, far, xtol=1e-7)
+            return profile.covariance.linear_from_working(np.insert(rest, k, x))
+        near = far
+    θ = profile.covariance.linear_from_working(start)
+    θ[k] = 0.0 if role == "range" and side < 0 else side * np.inf
+    return θ
 
 
 def _without_dust(θ: np.ndarray) -> np.ndarray:
@@ -157,7 +198,9 @@ def _is_extreme(system: np.ndarray, slope: np.ndarray, λ: float, side: int) -> 
 
 
 def _search(profile: Profile, target, start: np.ndarray, side: int) -> np.ndarray:
-    """The extreme by sequential quadratic programming: slower, and at home on the boundary."""
+    """The extreme by sequential quadratic programming: slower, and at home on the boundary; with ℓ - cut
+    there.
+    """
     covariance = profile.covariance
     safe = covariance.working_from_linear(inside(covariance, profile.θ))
     last: dict[bytes, tuple[float, np.ndarray]] = {}
@@ -170,7 +213,7 @@ def _search(profile: Profile, target, start: np.ndarray, side: int) -> np.ndarra
         return last[w.tobytes()]
 
     scale = max(abs(target(safe)[0]), 1e-6)
-    best, best_value = start, -side * np.inf
+    found = None
     for origin in (safe, 0.5 * (safe + start)):
         with np.errstate(all="ignore"):
             found = optimize.minimize(
@@ -186,10 +229,10 @@ def _search(profile: Profile, target, start: np.ndarray, side: int) -> np.ndarra
                 bounds=[(x - _FAR, x + _FAR) for x in origin],
                 options={"maxiter": 100, "ftol": 1e-10},
             )
-        value = target(found.x)[0]
-        if likelihood(found.x)[0] > -1e-4 and side * value > side * best_value:
-            best, best_value = found.x, value
-    return best
+        if likelihood(found.x)[0] > -1e-4:
+            break
+    assert found is not None
+    return found.x
 
 
 # --- coefficients -----------------------------------------------------------------------------------------
