@@ -84,13 +84,19 @@ class LMM:
 
         return build(self, parametrization, priors)
 
-    def sample(self, sampler: str = "nuts", *, draws: int = 1000, tune: int = 1000, chains: int = 4,
+    def sample(self, sampler: str = "collapsed", *, draws: int = 1000, tune: int = 1000, chains: int = 4,
                random_seed: Any = None, parametrization: str = "noncentered", priors: Any = None,
                progressbar: bool = True, **kwargs: Any):  # fmt: skip
         """Draw from the posterior; an xarray.DataTree that every ArviZ function takes.
 
-        sampler: "nuts" (PyMC). Further arguments go to pm.sample.
+        sampler: "collapsed" integrates β and w out exactly and draws independent values of the variance
+        parameters, with a certificate in the attributes (khat); "nuts" is PyMC. tune, parametrization, progressbar
+        and arguments of pm.sample are for NUTS; the collapsed sampler takes `effects` and `prior_draws`.
         """
+        if sampler == "collapsed":
+            from .hierarchical import sample_collapsed
+
+            return sample_collapsed(self, draws=draws, chains=chains, random_seed=random_seed, priors=priors, **kwargs)
         from .hierarchical import sample
 
         return sample(self, sampler, draws=draws, tune=tune, chains=chains, random_seed=random_seed,

@@ -54,7 +54,7 @@ def sample(
         failed.
     """
     if sampler not in SAMPLERS:
-        raise SamplingError(f"sampler={sampler!r}: there is {' and '.join(map(repr, SAMPLERS))}.")
+        raise SamplingError(f"sampler={sampler!r}: there are 'collapsed' and 'nuts'.")
     chosen = resolve_priors(model, priors)
     require_proper_posterior(model, chosen)
     began = time.perf_counter()
