@@ -35,6 +35,9 @@ _WHERE = {
     "compare": "comparison",
     "Comparison": "comparison",
     "write_report": "report",
+    # two stages and the variogram
+    "two_stage": "twostage",
+    "TwoStage": "twostage",
     # errors
     "BayesLMMError": "errors",
     "FormulaError": "errors",
