@@ -140,11 +140,15 @@ def default_code(comparison: Comparison) -> str:
         f"model = bl.LMM({model.formula.text!r}, data{given})",
         f"fit = model.fit({comparison.fit.method!r})",
     ]
+    drawn = []
     for tree in comparison.posteriors.values():
         sizes, seed = tree["posterior"].sizes, tree.attrs.get("seed")
-        again = "" if seed is None else f", random_seed={int(seed)}"
-        lines += [f"posterior = model.sample(draws={sizes['draw']}, chains={sizes['chain']}{again})"]
-    return "\n".join([*lines, "print(bl.compare(fit, posterior))"])
+        sampler = str(tree.attrs.get("sampler", "nuts")).partition(" ")[0]
+        words = [repr(sampler), f"draws={sizes['draw']}", f"chains={sizes['chain']}"]
+        words += [] if seed is None else [f"random_seed={int(seed)}"]
+        drawn.append(f"model.sample({', '.join(words)})")
+    lines += [f"posteriors = [{', '.join(drawn)}]"]
+    return "\n".join([*lines, "print(bl.compare(fit, *posteriors))"])
 
 
 # --- pieces of the page -------------------------------------------------------------------------------------

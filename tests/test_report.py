@@ -102,7 +102,7 @@ def test_the_program_it_shows_is_one(sleep):
     c, page = sleep
     _, text = read(page)
     assert "bl.load_dataset('sleepstudy')" in text
-    assert "model.sample(draws=100, chains=2)" in text
+    assert "posteriors = [model.sample('nuts', draws=100, chains=2), model.sample('collapsed'" in text
     from bayeslmm.report import default_code
 
     compile(default_code(c), "report", "exec")
