@@ -32,7 +32,8 @@ def lkj_factor(name: str, eta: float, q: int, dims: Any = None, **kwargs: Any) -
         class_name="LKJFactor",
         **kwargs,
     )
-    pm.Deterministic(name, times_transpose(L, L), dims=dims)
+    off = 1 - np.eye(q)
+    pm.Deterministic(name, times_transpose(L, L) * off + np.eye(q), dims=dims)
     return L
 
 
