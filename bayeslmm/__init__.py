@@ -38,6 +38,8 @@ _WHERE = {
     # two stages and the variogram
     "two_stage": "twostage",
     "TwoStage": "twostage",
+    "variogram": "semivariogram",
+    "Variogram": "semivariogram",
     # errors
     "BayesLMMError": "errors",
     "FormulaError": "errors",
