@@ -127,7 +127,7 @@ def test_limits_far_from_the_estimate():
     assert found.loc["sd_Rat[Intercept]", "lower"] == 0
     without = bl.LMM("weight ~ Time * Diet + (0 + Time | Rat)", data, residual=residual).fit()
     assert 2 * (fit.loglik - without.loglik) < stats.chi2.ppf(0.95, 1)
-    # without a random intercept the likelihood at the limit has dropped by half the quantile and a little more
+    # without a random intercept the likelihood at the limit has dropped by half the quantile and more
     blocks, covariance = compress(without.estimate.blocks), without.model.covariance
     start = covariance.working_from_linear(without.estimate.θ / blocks.unit)
 
