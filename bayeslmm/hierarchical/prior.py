@@ -44,14 +44,14 @@ class Prior(ABC):
         import pymc as pm
 
         family, parameters = self.pymc()
-        return getattr(pm, family)(name, **parameters, **kwargs)
+        return getattr(pm, family)(name, **_floats(parameters), **kwargs)
 
     def dist(self, **kwargs: Any) -> Any:
         """The same as an unregistered PyMC variable."""
         import pymc as pm
 
         family, parameters = self.pymc()
-        return getattr(pm, family).dist(**parameters, **kwargs)
+        return getattr(pm, family).dist(**_floats(parameters), **kwargs)
 
     def __repr__(self) -> str:
         plain = [_number(getattr(self, f.name)) for f in fields(self) if not f.kw_only]
@@ -63,6 +63,11 @@ class Prior(ABC):
             value = getattr(self, name)
             if not np.all(np.asarray(value, float) > 0):
                 raise SamplingError(f"{type(self).__name__}: {name} = {value} must be positive.")
+
+
+def _floats(parameters: dict[str, Any]) -> dict[str, np.ndarray]:
+    # PyTensor takes the logarithm of a small whole number in single precision.
+    return {k: np.asarray(v, float) for k, v in parameters.items()}
 
 
 def _number(x: Any) -> str:
