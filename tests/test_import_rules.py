@@ -24,7 +24,7 @@ STAGES = [
 ENGINES = ("marginal", "hierarchical")
 # The likelihood of the data with w integrated out, and its maximum: both engines compute with it.
 KERNEL = {"blocks", "symmetric", "moments", "many", "likelihood", "start", "optimise", "predictors"}
-KERNEL |= {"batched", "estimate", "refit"}
+KERNEL |= {"batched", "estimate", "information", "refit"}
 # What reads draws: both readings side by side, and everything made of them.
 COMPARISONS = ("comparison", "comparison_tables", "comparison_text", "plots", "report", "report_model")
 POSTERIORS = ("draws", *COMPARISONS)

@@ -114,3 +114,17 @@ def test_perfectly_fitted_data_is_refused():
     data["y"] = 1 + 2 * data["x"] + data["g"].map({"a": 1.0, "b": -1, "c": 0.5, "d": 3})
     with pytest.raises(bl.DesignError, match="fitted perfectly"):
         bl.LMM("y ~ x + (1 | g)", data).fit()
+
+
+@pytest.mark.parametrize("residual", [lambda: bl.CompoundSymmetry("age"), lambda: bl.Toeplitz("age"), lambda: bl.Unstructured("age")])
+def test_parameters_that_can_be_exchanged_are_named(residual):
+    """A random intercept beside compound symmetry is the same V twice over."""
+    fit = bl.LMM("distance ~ age * Sex + (1 | Subject)", bl.load_dataset("orthodont"), residual=residual()).fit()
+    assert fit.convergence.status == "not identified"
+    assert not fit.convergence
+    assert "sd_Subject[Intercept]" in fit.convergence.message
+
+
+def test_intercept_beside_autoregression_is_identified():
+    fit = bl.LMM("distance ~ age * Sex + (1 | Subject)", bl.load_dataset("orthodont"), residual=bl.AR1("age")).fit()
+    assert fit.convergence.status == "converged"

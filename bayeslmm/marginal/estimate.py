@@ -14,6 +14,7 @@ from ..covariance.structure import Structure
 from ..design import Design
 from ..errors import DesignError
 from .blocks import Blocks, arrange, compress
+from .information import estimated_parameters
 from .likelihood import Evaluation
 from .optimise import DECREMENT, ZERO, Optimum, maximise
 from .predictors import blups
@@ -21,14 +22,16 @@ from .start import given, starts
 
 _SCOUT_STEPS = 6
 _CLIMBERS = 4
+_RIDGE = 1e-11  # smallest eigenvalue of the scaled information that counts as positive
 
 
 @dataclass(frozen=True)
 class Convergence:
     """How a fit ended, judged at the end and not by an optimiser's word.
 
-    status: "converged", "boundary" (converged, on the edge of the parameter space) or "not converged"; gradient: the
-    log-likelihood still to be gained by a Newton step, ½ g'H⁻¹g; at_boundary: what sits on the edge, in words.
+    status: "converged", "boundary" (converged, on the edge of the parameter space), "not identified" (a maximum, but one
+    of many: parameters can be exchanged without a change in V) or "not converged"; gradient: the log-likelihood still to
+    be gained by a Newton step, ½ g'H⁻¹g; at_boundary: what sits on the edge, in words.
     """
 
     status: str
@@ -38,7 +41,7 @@ class Convergence:
     message: str
 
     def __bool__(self) -> bool:
-        return self.status != "not converged"
+        return self.status in ("converged", "boundary")
 
     def __str__(self) -> str:
         return self.message
@@ -152,10 +155,32 @@ def _judge(covariance: Covariance, residual: BoundResidual, optimum: Optimum) ->
             "log-likelihood. The model may be too rich for the data: try fewer random effects or a simpler residual."
         )
         return Convergence("not converged", gradient, edge, optimum.iterations, message)
+    ridge = exchangeable_parameters(covariance, optimum)
+    if ridge:
+        message = (
+            f"Not identified: {', '.join(ridge)} can be exchanged without changing V, so that their values are arbitrary "
+            "(the log-likelihood is not). Leave out one of the terms they belong to."
+        )
+        return Convergence("not identified", gradient, edge, optimum.iterations, message)
     if edge:
         message = f"Converged on the boundary: {'; '.join(edge)}."
         return Convergence("boundary", gradient, edge, optimum.iterations, message)
     return Convergence("converged", gradient, (), optimum.iterations, f"Converged in {optimum.iterations} iterations.")
+
+
+def exchangeable_parameters(covariance: Covariance, optimum: Optimum) -> list[str]:
+    """Parameters that share a direction in which V does not change: the null space of ½ tr(V⁻¹V_jV⁻¹V_k)."""
+    keep = estimated_parameters(covariance, optimum.θ, "drop")
+    if len(keep) < 2:
+        return []
+    H = optimum.evaluation.moments.tjk[np.ix_(keep, keep)]
+    size = np.sqrt(np.diag(H))
+    if not (size > 0).all():
+        return [covariance.names[k] for k in keep[size == 0]]
+    values, vectors = np.linalg.eigh(H / np.outer(size, size))
+    if values[0] > _RIDGE:
+        return []
+    return [covariance.names[k] for k, share in zip(keep, np.abs(vectors[:, 0]), strict=True) if share > 0.05]
 
 
 def boundary(covariance: Covariance, residual: BoundResidual, θ: np.ndarray) -> tuple[str, ...]:
