@@ -12,7 +12,7 @@ import numpy as np
 
 from ..manyvalues import Many
 from ..marginal.many import residual_matrices
-from ..marginal.symmetric import root
+from ..marginal.symmetric import invert, root
 from .patterns import Batch, batches
 
 if TYPE_CHECKING:
@@ -39,6 +39,27 @@ def log_likelihood(model: LMM, θ: np.ndarray, residual: np.ndarray) -> np.ndarr
             real = batch.inside[:, i, None]
             total += real * (-0.5 * r[i] ** 2 - np.log(own[i]) - 0.5 * LOG_2PI)
         out[some, unit] = total.T
+    return out
+
+
+def leave_one_out(model: LMM, θ: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """log p(y_i | the other rows, β, w, θ) of every row (N, n); residual (N, n): y - E[y | β, w].
+
+    With C = R⁻¹ and α = C(y - E[y]), y_i given the rest has the variance 1/C_ii and the error α_i/C_ii.
+    """
+    out = np.zeros(residual.shape)
+    for batch, some, L, _ in _factors(model, θ):
+        m, _, P, D = L.shape
+        R = np.einsum("ikpd,jkpd->ijpd", L, L, optimize=True)
+        C = invert(R.reshape(m, m, -1))[0].reshape(m, m, P, D)
+        r = _gather(residual[some], batch) * batch.inside.T[..., None]
+        for i in range(m):
+            row = C[i][:, batch.owner] if P > 1 else C[i]
+            α = sum((row[j] * r[j] for j in range(m)), np.zeros(r.shape[1:]))
+            c = row[i]
+            term = 0.5 * (np.log(c) - α**2 / c - LOG_2PI)
+            real = batch.inside[:, i] > 0
+            out[some, batch.index[real, i]] = np.broadcast_to(term, α.shape)[real].T
     return out
 
 

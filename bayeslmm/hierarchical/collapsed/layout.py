@@ -53,7 +53,7 @@ def posterior(
 ) -> xr.Dataset:
     """The group `posterior` of draws u (N, K), beta (N, p) and w (N, levels, q), which may be left out."""
     store = Coords()
-    dims = Dims(store)  # type: ignore[arg-type]
+    dims = Dims(store)
     found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     if model.design.coefs:
         found["beta"] = ((dims.of("coef", model.design.coefs),), beta)

@@ -67,6 +67,11 @@ class Target:
     def many(self, u: np.ndarray) -> Evaluated:
         """The log posterior at draws u (D, K), with what the conditional distribution of β needs."""
         θ, prior = self.coordinates.many(u)
+        return self.at(u, θ, prior)
+
+    def at(self, u: np.ndarray, θ: np.ndarray, prior: np.ndarray | float = 0.0) -> Evaluated:
+        """The same at linear coordinates θ (D, K) in the units of the data, with a given log prior."""
+        prior = np.broadcast_to(prior, (len(θ),))
         found = many_moments(self.products, np.where(np.isfinite(θ), θ, -1.0) / self.lean.unit)
         L, bad = cholesky(found.M + self.information.E)
         p = self.blocks.p
