@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pymc as pm
 import xarray as xr
+from pymc.sampling.parallel import ParallelSamplingError
 
 from ..errors import SamplingError
 from .builder import build
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ..model import LMM
 
 SAMPLERS = ("nuts",)
+_FAILURES = (pm.exceptions.SamplingError, ParallelSamplingError, FloatingPointError, np.linalg.LinAlgError)
 _INTERNAL = ("z_", "chol_")  # coordinates of the sampler, not quantities of the model
 
 
@@ -82,7 +84,7 @@ def _run(built: pm.Model, options: dict[str, Any]) -> xr.DataTree:
     try:
         with built, _without_noise():
             return pm.sample(**options)
-    except (pm.exceptions.SamplingError, FloatingPointError, np.linalg.LinAlgError) as error:
+    except _FAILURES as error:
         raise SamplingError(
             f"NUTS failed: {error}. Look at the priors (print default_priors(model)) and at the scale of the "
             "columns; parametrization='centered' may help where groups have many rows."
