@@ -40,6 +40,30 @@ _WHERE = {
     "TwoStage": "twostage",
     "variogram": "semivariogram",
     "Variogram": "semivariogram",
+    # pictures of one fit
+    "plot_predictions": "prediction_plots",
+    "plot_ols_to_eblup": "prediction_plots",
+    "plot_random_effects": "diagnostic_plots",
+    "plot_variogram": "diagnostic_plots",
+    "plot_residuals": "diagnostic_plots",
+    "plot_influence": "diagnostic_plots",
+    # the posterior: priors, model comparison
+    "default_priors": "hierarchical",
+    "Normal": "hierarchical",
+    "StudentT": "hierarchical",
+    "HalfT": "hierarchical",
+    "HalfNormal": "hierarchical",
+    "HalfCauchy": "hierarchical",
+    "Exp": "hierarchical",
+    "PC": "hierarchical",
+    "LogNormal": "hierarchical",
+    "Gamma": "hierarchical",
+    "InverseGamma": "hierarchical",
+    "LKJ": "hierarchical",
+    "Uniform": "hierarchical",
+    "Flat": "hierarchical",
+    "loo": "hierarchical.loo",
+    "bayes_factor": "hierarchical.evidence",
     # errors
     "BayesLMMError": "errors",
     "FormulaError": "errors",
@@ -52,7 +76,7 @@ _WHERE = {
     "ConvergenceNote": "errors",
 }
 
-__all__ = [*sorted(_WHERE), "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_WHERE), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -147,7 +147,7 @@ def test_sampling_packages_only_in_the_hierarchical_engine():
 def test_pictures_and_diagnostics_are_loaded_on_use():
     loaded = foreign({"arviz"}, lambda i: i.at_load and part(i.module) != "hierarchical")
     assert not loaded, told(loaded)
-    drawing = ("plots", "report", "cli_output")
+    drawing = ("plots", "prediction_plots", "diagnostic_plots", "report", "cli_output")
     loaded = foreign({"matplotlib"}, lambda i: i.at_load and part(i.module) not in drawing)
     assert not loaded, told(loaded)
     found = foreign({"arviz"}, lambda i: part(i.module) not in ("hierarchical", *POSTERIORS))

@@ -24,6 +24,7 @@ from .conditional import Crossed, Piece, pieces, solve_crossed
 from .stacked import Stacked, observed_only
 
 if TYPE_CHECKING:
+    from ..model import LMM
     from ..results import Fit
 
 _MEANING = {
@@ -40,7 +41,7 @@ class RandomEffects(Mapping):
     """
 
     groups: dict[str, xr.Dataset]
-    units: dict[str, str]
+    model: LMM
 
     def __getitem__(self, group: str) -> xr.Dataset:
         return self.groups[group]
@@ -86,7 +87,7 @@ def random_effects(fit: Fit) -> RandomEffects:
     """EBLUPs with conditional variance and prediction error variance, for every grouping factor."""
     terms = fit.model.design.terms
     if not terms:
-        return RandomEffects({}, {})
+        return RandomEffects({}, fit.model)
     conditional, gain = variances(fit)
     prediction = [
         c + np.einsum("gap,pr,gbr->gab", d, fit.cov_beta.values, d)
@@ -103,7 +104,7 @@ def random_effects(fit: Fit) -> RandomEffects:
         for name, words in _MEANING.items():
             made[name].attrs["long_name"] = words
         out[group] = made
-    return RandomEffects(out, dict(fit.model.design.frame.attrs.get("units", {})))
+    return RandomEffects(out, fit.model)
 
 
 def variances(fit: Fit) -> tuple[list[np.ndarray], list[np.ndarray]]:
