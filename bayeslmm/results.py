@@ -18,11 +18,11 @@ from .marginal.criteria import criteria
 from .marginal.estimate import Convergence, Estimate, estimate
 from .marginal.inference import anova, coefficient_table, test_hypothesis
 from .marginal.influence import Influence, influence
-from .marginal.prediction import Options, predict
+from .marginal.intervals import confint
 from .marginal.means import marginal_means, pairwise_contrasts
+from .marginal.prediction import Options, predict
 from .marginal.random_effects import RandomEffects, random_effects
 from .marginal.residuals import autocorrelation, residuals
-from .marginal.intervals import confint
 from .marginal.sandwich import RobustFit, robust
 
 if TYPE_CHECKING:
@@ -220,7 +220,9 @@ def label(model: LMM, found: Estimate) -> Fit:
         method=found.method,
         loglik=found.loglik,
         beta=xr.DataArray(found.beta, dims="coef", coords={"coef": coefs}, name="beta"),
-        cov_beta=xr.DataArray(found.cov_beta, dims=("coef", "coef_"), coords={"coef": coefs, "coef_": coefs}, name="cov_beta"),
+        cov_beta=xr.DataArray(
+            found.cov_beta, dims=("coef", "coef_"), coords={"coef": coefs, "coef_": coefs}, name="cov_beta"
+        ),
         parameters=pd.Series(natural, index=_parameter_names(model), name="estimate"),
         G=G,
         w=w,
@@ -270,6 +272,8 @@ def subject_rows(model: LMM, subject: Any) -> np.ndarray:
         groups = ", ".join(f"{t.group} ({t.levels[0]}, {t.levels[1]}, ...)" for t in design.terms)
         if not design.terms and not model.residual.subject_name:
             raise InferenceError("The model has no grouping factor, so there are no subjects.")
-        raise DataError(f"No subject {wanted!r} in this fit; the grouping factors are {groups or model.residual.subject_name}.")
+        raise DataError(
+            f"No subject {wanted!r} in this fit; the grouping factors are {groups or model.residual.subject_name}."
+        )
     term = found[0]
     return np.flatnonzero(term.codes == list(term.levels).index(wanted))

@@ -1,6 +1,6 @@
 """Kenward-Roger of a crossed design with 3,600 rows, beside pbkrtest in the same run.
 
-    python benchmarks/kenward_roger.py      (needs R with lme4 and pbkrtest)
+python benchmarks/kenward_roger.py      (needs R with lme4 and pbkrtest)
 """
 
 import json
@@ -52,7 +52,9 @@ def main() -> None:
         script = R.replace("FILE", str(file))
         out = json.loads(subprocess.run(["Rscript", "-e", script], capture_output=True, text=True, check=True).stdout)
     print(f"pbkrtest::vcovAdj: {out['seconds']:.3f} s, SE {out['se']}")
-    print(f"ratio, Kenward-Roger alone: {out['seconds'] / min(times):.0f}; with our whole fit: {out['seconds'] / (fitted + min(times)):.0f}")
+    print(
+        f"ratio, Kenward-Roger alone: {out['seconds'] / min(times):.0f}; with our whole fit: {out['seconds'] / (fitted + min(times)):.0f}"
+    )
 
 
 if __name__ == "__main__":

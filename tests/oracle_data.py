@@ -32,7 +32,11 @@ def model(record: dict) -> bl.LMM:
     frame = table(record["data"])
     if "Yield" in frame and "Batch" in frame:
         frame["Batch"] = frame["Batch"].astype(str)
-    residual = eval(record["residual"], {k: getattr(bl, k) for k in bl.__all__ if k[0].isupper()}) if record.get("residual") else None
+    residual = (
+        eval(record["residual"], {k: getattr(bl, k) for k in bl.__all__ if k[0].isupper()})
+        if record.get("residual")
+        else None
+    )
     weights = record.get("weights")
     return bl.LMM(record["formula"], frame, residual=residual, weights=weights)
 

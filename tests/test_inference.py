@@ -43,7 +43,13 @@ def test_lmertest_satterthwaite_and_pbkrtest_kenward_roger(name):
 @pytest.mark.parametrize("name", [k for k in INFERENCE["fev_kenward_roger"] if k != "about"])
 def test_kenward_roger_of_every_residual_structure(name, information):
     record = INFERENCE["fev_kenward_roger"][name]
-    kinds = {"us": bl.Unstructured, "ar1": bl.AR1, "cs": bl.CompoundSymmetry, "toep": bl.Toeplitz, "ad": bl.Antedependence}
+    kinds = {
+        "us": bl.Unstructured,
+        "ar1": bl.AR1,
+        "cs": bl.CompoundSymmetry,
+        "toep": bl.Toeplitz,
+        "ad": bl.Antedependence,
+    }
     by = "AVISIT" if name.endswith("h") else None
     residual = kinds[name.removesuffix("h")]("AVISIT", subject="USUBJID", by=by)
     fit = bl.LMM("FEV1 ~ ARMCD", table("fev.csv"), residual=residual).fit()
@@ -66,7 +72,9 @@ def test_treatment_difference_at_each_visit():
     assert tests["p"] == pytest.approx(found["p"].iloc[2], rel=1e-10)
     means = fit.means(["ARMCD", "AVISIT"])
     assert len(means) == 8
-    assert means.loc["TRT, VIS4", "estimate"] - means.loc["PBO, VIS4", "estimate"] == pytest.approx(found["estimate"].iloc[3])
+    assert means.loc["TRT, VIS4", "estimate"] - means.loc["PBO, VIS4", "estimate"] == pytest.approx(
+        found["estimate"].iloc[3]
+    )
     overall = fit.contrasts("ARMCD")
     assert overall["estimate"].iloc[0] == pytest.approx(found["estimate"].mean(), rel=1e-10)
 
@@ -105,7 +113,9 @@ def test_hotelling(N, m):
     """Complete data, unstructured V, equality of means: KR gives (N-m+1)/((N-1)(m-1)) T² on (m-1, N-m+1)."""
     rng = np.random.default_rng(N)
     Y = rng.normal(size=(N, m)) @ rng.normal(size=(m, m)) + np.arange(m) * 0.4
-    data = pd.DataFrame({"y": Y.ravel(), "v": np.tile([f"v{i}" for i in range(m)], N), "id": np.repeat(np.arange(N), m)})
+    data = pd.DataFrame(
+        {"y": Y.ravel(), "v": np.tile([f"v{i}" for i in range(m)], N), "id": np.repeat(np.arange(N), m)}
+    )
     fit = bl.LMM("y ~ v", data, residual=bl.Unstructured("v", subject="id")).fit()
     found = fit.test("v", df="kenward-roger")
     D = np.diff(Y, axis=1)
@@ -210,10 +220,12 @@ def test_crossed_effects_without_large_matrices():
     Vi = np.linalg.inv(V)
     Φ = np.linalg.inv(X.T @ Vi @ X)
     P = Vi - Vi @ X @ Φ @ X.T @ Vi
-    I = 0.5 * np.array([[np.trace(P @ A @ P @ B) for B in bases] for A in bases])  # noqa: E741
+    I = 0.5 * np.array([[np.trace(P @ A @ P @ B) for B in bases] for A in bases])
     W = np.linalg.inv(I)
     D = [-X.T @ Vi @ B @ Vi @ X for B in bases]
-    inner = sum(W[i, j] * (X.T @ Vi @ bases[i] @ Vi @ bases[j] @ Vi @ X - D[i] @ Φ @ D[j]) for i in range(3) for j in range(3))
+    inner = sum(
+        W[i, j] * (X.T @ Vi @ bases[i] @ Vi @ bases[j] @ Vi @ X - D[i] @ Φ @ D[j]) for i in range(3) for j in range(3)
+    )
     adjusted = Φ + 2 * Φ @ inner @ Φ
     np.testing.assert_allclose(found["se"], np.sqrt(np.diag(adjusted)), rtol=1e-8)
     g = np.array([[-(Φ @ Dk @ Φ)[i, i] for Dk in D] for i in range(2)])

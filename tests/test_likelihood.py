@@ -51,7 +51,9 @@ RESIDUALS = {
 
 def table(seed: int, subjects: int, balanced: bool) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    visits = [np.arange(4) if balanced else np.sort(rng.choice(4, rng.integers(3, 5), replace=False)) for _ in range(subjects)]
+    visits = [
+        np.arange(4) if balanced else np.sort(rng.choice(4, rng.integers(3, 5), replace=False)) for _ in range(subjects)
+    ]
     visits[:2] = [np.arange(4), np.arange(4)]
     g = np.repeat(np.arange(subjects), [len(v) for v in visits])
     v = np.concatenate(visits)
@@ -101,7 +103,13 @@ pairs = [("none", r) for r in RESIDUALS] + [(f, r) for f in FORMULAS if f != "no
 
 @pytest.mark.parametrize(("formula", "residual"), pairs)
 @settings(max_examples=2, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-@given(seed=st.integers(0, 10**6), subjects=st.integers(9, 12), balanced=st.booleans(), reml=st.booleans(), weighted=st.booleans())
+@given(
+    seed=st.integers(0, 10**6),
+    subjects=st.integers(9, 12),
+    balanced=st.booleans(),
+    reml=st.booleans(),
+    weighted=st.booleans(),
+)
 def test_equals_dense_normal_with_its_derivatives(formula, residual, seed, subjects, balanced, reml, weighted):
     model = build(seed, subjects, balanced, formula, residual, weighted)
     blocks = arrange(model.design, model.covariance, model.residual)
@@ -117,6 +125,7 @@ def test_equals_dense_normal_with_its_derivatives(formula, residual, seed, subje
     np.testing.assert_allclose(lean.hessian, found.hessian, rtol=1e-8, atol=1e-8 * np.abs(found.hessian).max())
 
     step = 1e-5
+
     def slope(j):
         e = np.zeros(len(θ))
         e[j] = step * max(abs(θ[j]), 0.1)
@@ -124,7 +133,9 @@ def test_equals_dense_normal_with_its_derivatives(formula, residual, seed, subje
         return [(getattr(ends[0], a) - getattr(ends[1], a)) / (2 * e[j]) for a in ("value", "score")]
 
     slopes = [slope(j) for j in range(len(θ))]
-    np.testing.assert_allclose([s[0] for s in slopes], found.score, rtol=2e-6, atol=2e-6 * max(1, np.abs(found.score).max()))
+    np.testing.assert_allclose(
+        [s[0] for s in slopes], found.score, rtol=2e-6, atol=2e-6 * max(1, np.abs(found.score).max())
+    )
     hessian = np.array([s[1] for s in slopes])
     np.testing.assert_allclose(hessian, found.hessian, rtol=2e-5, atol=2e-6 * np.abs(found.hessian).max())
 

@@ -91,7 +91,10 @@ def test_signed_crossed_components():
     y = rng.normal(size=12)[a] * 2 + rng.normal(size=96)
     y -= 0.9 * (pd.Series(y).groupby(b).transform("mean").to_numpy())
     data = pd.DataFrame({"y": y, "a": a.astype(str), "b": b.astype(str)})
-    signed, plain = bl.LMM("y ~ 1 + (1 | a) + (1 | b)", data, signed=True).fit(), bl.LMM("y ~ 1 + (1 | a) + (1 | b)", data).fit()
+    signed, plain = (
+        bl.LMM("y ~ 1 + (1 | a) + (1 | b)", data, signed=True).fit(),
+        bl.LMM("y ~ 1 + (1 | a) + (1 | b)", data).fit(),
+    )
     assert signed.parameters["var_b[Intercept]"] < 0
     assert plain.parameters["sd_b[Intercept]"] == 0
     assert signed.loglik > plain.loglik
@@ -116,7 +119,9 @@ def test_perfectly_fitted_data_is_refused():
         bl.LMM("y ~ x + (1 | g)", data).fit()
 
 
-@pytest.mark.parametrize("residual", [lambda: bl.CompoundSymmetry("age"), lambda: bl.Toeplitz("age"), lambda: bl.Unstructured("age")])
+@pytest.mark.parametrize(
+    "residual", [lambda: bl.CompoundSymmetry("age"), lambda: bl.Toeplitz("age"), lambda: bl.Unstructured("age")]
+)
 def test_parameters_that_can_be_exchanged_are_named(residual):
     """A random intercept beside compound symmetry is the same V twice over."""
     fit = bl.LMM("distance ~ age * Sex + (1 | Subject)", bl.load_dataset("orthodont"), residual=residual()).fit()

@@ -120,7 +120,9 @@ def test_sleepstudy(name, bar):
     W = _covariance(fit)
     if name == "correlated":  # SAS writes var, cov, var, residual
         W = W[np.ix_([0, 2, 1, 3], [0, 2, 1, 3])]
-    sas = pd.read_csv(ORACLE / f"sas_sleepstudy_{name}_asycov.csv").filter(like="CovP").drop(columns="CovParm").to_numpy()
+    sas = (
+        pd.read_csv(ORACLE / f"sas_sleepstudy_{name}_asycov.csv").filter(like="CovP").drop(columns="CovParm").to_numpy()
+    )
     np.testing.assert_allclose(W, sas.astype(float), rtol=1e-4)
 
 

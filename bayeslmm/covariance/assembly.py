@@ -93,7 +93,7 @@ class Covariance:
     def R(self, θ: np.ndarray, rows: tuple[Rows, ...]) -> np.ndarray:
         """The residual covariance (P, m, m) at linear coordinates θ, for the rows of each component."""
         parts = zip(self.residual, self.residual_slices(), rows, strict=True)
-        return sum(s.matrix(θ[k], r) for s, k, r in parts)  # type: ignore[return-value]
+        return sum(s.matrix(θ[k], r) for s, k, r in parts)
 
     def residual_slices(self) -> tuple[slice, ...]:
         return self.slices[len(self.structures) - len(self.residual) :]

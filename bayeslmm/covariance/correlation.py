@@ -14,6 +14,7 @@ A correlation of your own over time is one class with one method::
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
@@ -40,9 +41,11 @@ class Rows:
     weight: np.ndarray | None = None
 
 
-def pairwise(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pairwise(a: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Row and column views of (..., m) that broadcast to (..., m, m)."""
-    return np.broadcast_arrays(a[..., :, None], a[..., None, :])
+    assert a is not None, "the structure reads a constant that its rows do not have"
+    i, j = np.broadcast_arrays(a[..., :, None], a[..., None, :])
+    return i, j
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,7 @@ class Antedependence(Correlation):
     """First-order ante-dependence, C_jk = ρ_j ρ_{j+1} ... ρ_{k-1}, one ρ for each pair of neighbours (SAS: ante(1))."""
 
     def parameters(self, levels):
-        pairs = tuple(f"{a}, {b}" for a, b in zip(levels[:-1], levels[1:], strict=True))
+        pairs = tuple(f"{a}, {b}" for a, b in itertools.pairwise(levels))
         return (Parameter("rho", "correlation", pairs, Interval(-1, 1)),) if pairs else ()
 
     def matrix(self, κ, rows, xp):

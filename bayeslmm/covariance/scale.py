@@ -57,5 +57,6 @@ class Scale:
 
 def weight_factor(rows: Rows):
     """1/√(w_j w_k) for known precision weights: (P, m, m)."""
+    assert rows.weight is not None
     root = 1 / np.sqrt(rows.weight)
     return root[..., :, None] * root[..., None, :]

@@ -15,6 +15,7 @@ from .algebra import matvec
 from .coefficients import coefficients
 from .dims import Dims
 from .hyper import declare
+from .integrated import observe_marginally
 from .naming import response_name
 from .overrides import resolve_priors
 from .random import random_effects
@@ -23,7 +24,7 @@ from .residual import observe
 if TYPE_CHECKING:
     from ..model import LMM
 
-PARAMETRIZATIONS = ("noncentered", "centered")
+PARAMETRIZATIONS = ("noncentered", "centered", "marginal")
 
 
 def build(model: LMM, parametrization: str = "noncentered", priors: Any = None) -> pm.Model:
@@ -31,6 +32,7 @@ def build(model: LMM, parametrization: str = "noncentered", priors: Any = None) 
 
     Variables: beta (coef); for each grouping factor sd_<g> (effect), corr_<g> (effect, effect_) and w_<g>
     (g, effect); sigma, sigma_serial, range, ... of the residual; the response, observed, with dimension obs.
+    parametrization="marginal" integrates w out of the model: `random_effect_draws` finds it afterwards.
 
     Raises
     ------
@@ -45,6 +47,10 @@ def build(model: LMM, parametrization: str = "noncentered", priors: Any = None) 
         dims = Dims(built)
         beta = coefficients(model, chosen, dims)
         hypers = declare(model, chosen, dims)
+        if parametrization == "marginal":
+            built.add_coord("obs", np.arange(len(design.y)))
+            observe_marginally(model, hypers, beta, response_name(model))
+            return built
         w = random_effects(model, hypers, parametrization, dims)
         mean = design.offset + (0.0 if beta is None else matvec(design.X, beta))
         for term, effects in zip(design.terms, w, strict=True):
@@ -63,7 +69,7 @@ def check(model: LMM, parametrization: str) -> None:
             "distribution: the marginal model has no hierarchical one. Use fit(), or drop signed=True."
         )
     if parametrization not in PARAMETRIZATIONS:
-        known = " and ".join(map(repr, PARAMETRIZATIONS))
+        known = ", ".join(map(repr, PARAMETRIZATIONS))
         raise SamplingError(f"parametrization={parametrization!r}: there are {known}.")
 
 

@@ -38,7 +38,9 @@ def _from_text(text: str, coefs: Sequence[str], terms: Mapping[str, tuple[int, .
         name = left.strip()
         if name in terms and name not in coefs:
             if right.strip() not in ("", "0"):
-                raise InferenceError(f"{equation!r}: {name} is a term with several coefficients; it can only be tested against 0.")
+                raise InferenceError(
+                    f"{equation!r}: {name} is a term with several coefficients; it can only be tested against 0."
+                )
             rows.append(np.eye(len(coefs))[list(terms[name])])
             values.append(np.zeros(len(terms[name])))
         else:
@@ -77,13 +79,17 @@ def _linear(equation: str, coefs: Sequence[str], terms) -> tuple[np.ndarray, np.
     try:
         found = LinearConstraints.from_spec(text, variable_names=list(alias.values()))
     except (FormulaicError, ValueError, TypeError, KeyError) as error:
-        raise InferenceError(f"{equation!r} is not a linear equation in the coefficients {', '.join(coefs)}.") from error
+        raise InferenceError(
+            f"{equation!r} is not a linear equation in the coefficients {', '.join(coefs)}."
+        ) from error
     return np.asarray(found.constraint_matrix, float), np.asarray(found.constraint_values, float)
 
 
 def _independent(L: np.ndarray, c: np.ndarray, coefs: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     if L.ndim != 2 or L.shape[1] != len(coefs):
-        raise InferenceError(f"L has {L.shape[-1]} columns, and the model has {len(coefs)} coefficients: {', '.join(coefs)}.")
+        raise InferenceError(
+            f"L has {L.shape[-1]} columns, and the model has {len(coefs)} coefficients: {', '.join(coefs)}."
+        )
     if not np.isfinite(L).all() or not np.abs(L).max(initial=0) > 0:
         raise InferenceError("L must be finite and not zero: a hypothesis needs at least one coefficient.")
     kept: list[int] = []

@@ -82,9 +82,7 @@ def estimate(
     return assemble(blocks, covariance, residual, best, reml)
 
 
-def assemble(
-    blocks: Blocks, covariance: Covariance, residual: BoundResidual, optimum: Optimum, reml: bool
-) -> Estimate:
+def assemble(blocks: Blocks, covariance: Covariance, residual: BoundResidual, optimum: Optimum, reml: bool) -> Estimate:
     """The estimate at an optimum, in the units of the data."""
     at = optimum.evaluation
     back = np.linalg.inv(blocks.basis) if blocks.p else np.zeros((0, 0))

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..errors import InferenceError
 from ..contrasts import sum_coded
+from ..errors import InferenceError
 from .constraints import constraints
 from .degrees import counted_df
 from .estimate import range_boundary
@@ -44,7 +44,9 @@ def wald_of(fit: Fit, df: str | None, information: str | None = None, singular: 
     back = blocks.y_scale * np.linalg.inv(blocks.basis)
     keep = counted_as_estimated(fit, singular)
     counted = counted_df(fit.model.design, df)
-    return wald(found.evaluation, back, df, information=information, keep=keep, counted=counted, reml=fit.method == "REML")
+    return wald(
+        found.evaluation, back, df, information=information, keep=keep, counted=counted, reml=fit.method == "REML"
+    )
 
 
 def counted_as_estimated(fit: Fit, singular: str) -> np.ndarray:
@@ -57,14 +59,18 @@ def counted_as_estimated(fit: Fit, singular: str) -> np.ndarray:
     return np.setdiff1d(keep, flat)
 
 
-def coefficient_table(fit: Fit, df: str | None, *, level: float, information: str | None, singular: str) -> pd.DataFrame:
+def coefficient_table(
+    fit: Fit, df: str | None, *, level: float, information: str | None, singular: str
+) -> pd.DataFrame:
     """estimate, se, df, statistic, p, lower, upper for every coefficient."""
     tests = wald_of(fit, df, information, singular)
     rows = np.eye(len(fit.beta))
     return contrast_table(tests, rows, np.zeros(len(rows)), list(fit.model.design.coefs), fit.beta.values, level)
 
 
-def contrast_table(tests: RowTests, L: np.ndarray, rhs: np.ndarray, labels: list[str], beta, level: float) -> pd.DataFrame:
+def contrast_table(
+    tests: RowTests, L: np.ndarray, rhs: np.ndarray, labels: list[str], beta, level: float
+) -> pd.DataFrame:
     """One t test a row of L."""
     if not 0 < level < 1:
         raise InferenceError(f"level={level!r}: an interval's level lies between 0 and 1, such as 0.95.")
@@ -101,7 +107,13 @@ def anova(fit: Fit, type: int, df: str | None, *, information: str | None) -> pd
     rows = {}
     for term, L in anova_hypotheses(fit, type).items():
         found = tests.test(L, np.zeros(len(L)), fit.beta.values)
-        rows[term] = {"statistic": found.statistic, "ndf": found.ndf, "ddf": found.ddf, "scale": found.scale, "p": found.p}
+        rows[term] = {
+            "statistic": found.statistic,
+            "ndf": found.ndf,
+            "ddf": found.ddf,
+            "scale": found.scale,
+            "p": found.p,
+        }
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "term"
     table.attrs = {"df": tests.method, "type": type}
@@ -161,5 +173,7 @@ def _type3(design, terms) -> dict[str, np.ndarray]:
     X_sum, sum_terms = sum_coded(design.encoding.fixed, design.frame)
     T = np.linalg.lstsq(X_sum, design.X, rcond=None)[0]
     if np.abs(X_sum @ T - design.X).max() > 1e-8 * np.abs(design.X).max():
-        raise InferenceError("Type 3 tests need a model that spans the same means under sum-to-zero contrasts: use type=2.")
+        raise InferenceError(
+            "Type 3 tests need a model that spans the same means under sum-to-zero contrasts: use type=2."
+        )
     return {name: T[list(columns)] for name, columns in sum_terms.items() if name in terms}

@@ -1,7 +1,7 @@
 """The marginal likelihood, its gradient and its Hessian: algebra on the moments of one θ.
 
-    ℓ_ML   = -½ [ n log 2π + log|V| + r'V⁻¹r ],                            r = y - Xβ̂,  β̂ = (X'V⁻¹X)⁻¹X'V⁻¹y
-    ℓ_REML = -½ [ (n-p) log 2π + log|V| + log|X'V⁻¹X| + r'V⁻¹r ]           as lme4, nlme and SAS count it
+ℓ_ML   = -½ [ n log 2π + log|V| + r'V⁻¹r ],                            r = y - Xβ̂,  β̂ = (X'V⁻¹X)⁻¹X'V⁻¹y
+ℓ_REML = -½ [ (n-p) log 2π + log|V| + log|X'V⁻¹X| + r'V⁻¹r ]           as lme4, nlme and SAS count it
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ class Evaluation:
     moments: Moments
 
 
-def evaluate(
-    blocks: Blocks, covariance: Covariance, θ: np.ndarray, *, reml: bool, order: int = 2
-) -> Evaluation | None:
+def evaluate(blocks: Blocks, covariance: Covariance, θ: np.ndarray, *, reml: bool, order: int = 2) -> Evaluation | None:
     """ℓ and its derivatives at linear coordinates θ in the units of the blocks; None where V is not positive definite."""
     m = moments(blocks, covariance, θ, order)
     return None if m is None else from_moments(m, blocks, reml=reml, order=order)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -81,7 +82,9 @@ def _jet_of_G(covariance: Covariance, i: int, θ) -> tuple[np.ndarray, np.ndarra
 
 def _derivatives_of_V(batch: Batch, blocks: Blocks, covariance: Covariance, θ, G, order):
     """V (P, m, m), {j: V_j} and {(j, k): V_jk, j <= k} of one batch."""
-    V, first, second = 0.0, {}, {}
+    V: Any = 0.0
+    first: dict[int, np.ndarray] = {}
+    second: dict[tuple[int, int], np.ndarray] = {}
     for z, i in zip(batch.Z, blocks.within, strict=True):
         at = covariance.term_slices()[i].start
         value, d, h = G[i]

@@ -40,6 +40,7 @@ class _Objective:
     def __init__(self, blocks: Blocks, covariance: Covariance, reml: bool):
         self.blocks, self.covariance, self.reml = blocks, covariance, reml
         self.at: np.ndarray | None = None
+        self.result: tuple[float, np.ndarray, np.ndarray, Evaluation | None]
 
     def point(self, w):
         if self.at is None or not np.array_equal(w, self.at):
@@ -49,6 +50,7 @@ class _Objective:
             if found is None or not np.isfinite(found.value):
                 self.result = np.inf, np.zeros(len(w)), np.eye(len(w)), None
             else:
+                assert found.hessian is not None and found.score is not None
                 hessian = J.T @ found.hessian @ J + np.tensordot(found.score, second, 1)
                 self.result = -found.value, -(found.score @ J), -hessian, found
         return self.result
@@ -87,9 +89,10 @@ def maximise(
         optimum = _climb(blocks, covariance, θ, reml, limit - used)
         used += optimum.iterations
         optimum = _snap(blocks, covariance, replace(optimum, iterations=used), reml)
-        θ = _escape(covariance, optimum)
-        if θ is None or used >= limit:
+        further = _escape(covariance, optimum)
+        if further is None or used >= limit:
             break
+        θ = further
     return optimum
 
 
@@ -144,7 +147,7 @@ def _polish(objective: _Objective, w: np.ndarray) -> np.ndarray:
     if saddle or not 1e-18 < before < 1e-4:
         return w
     further = w - np.linalg.lstsq(H, g, rcond=1e-10)[0]
-    value, g, H, evaluation = objective.point(further)
+    _, g, H, evaluation = objective.point(further)
     return further if evaluation is not None and decrement(g, H)[0] < before else w
 
 
@@ -221,4 +224,3 @@ def _escape(covariance: Covariance, optimum: Optimum) -> np.ndarray | None:
                 part[stuck] = 1e-3
                 θ[k], moved = part, True
     return θ if moved else None
-

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..covariance.assembly import Covariance
 from ..covariance.binding import BoundResidual
+from ..covariance.correlation import Toeplitz
 from ..covariance.structure import Structure
 from ..errors import InferenceError
 
@@ -36,9 +37,7 @@ def starts(covariance: Covariance, residual: BoundResidual) -> list[np.ndarray]:
     return [np.concatenate([*fixed, *choice]) for choice in product(*choices)]
 
 
-def given(
-    covariance: Covariance, residual: BoundResidual, values: Mapping[str, float], unit: np.ndarray
-) -> np.ndarray:
+def given(covariance: Covariance, residual: BoundResidual, values: Mapping[str, float], unit: np.ndarray) -> np.ndarray:
     """The user's starting values on the natural scale, the rest from the first of `starts`.
 
     Raises InferenceError for an unknown name and for a value outside its domain.
@@ -60,11 +59,10 @@ def _start(structure: Structure, variance: float, value: float) -> np.ndarray:
     sd = np.full(structure.scale.levels, np.sqrt(variance))
     power = [0.0] if structure.scale.power else []
     parameters = structure.correlation.parameters(structure.positions)
-    κ = [value if p.role == "range" else _correlation(p, value) for p in parameters for _ in range(len(p))]
-    unit = np.array(κ)
+    unit = np.array([value if p.role == "range" else _correlation(p, value) for p in parameters for _ in range(len(p))])
     if structure.free:
-        unit = np.zeros(len(κ))
-    elif len(κ) > 1 and type(structure.correlation).__name__ == "Toeplitz":
+        unit[:] = 0.0
+    elif isinstance(structure.correlation, Toeplitz):
         unit[1:] = 0.0
     κ = structure.correlation.from_unit(unit, np) if unit.size else unit
     return structure.linear_from_natural(np.concatenate([sd, power, κ]))
@@ -74,8 +72,9 @@ def _correlation(parameter, value: float) -> float:
     return value if parameter.domain.contains(value) else 0.5 * parameter.domain.upper
 
 
-def _ranges(time: np.ndarray, subject: np.ndarray, multiples: tuple[float, ...]) -> list[float]:
+def _ranges(time: np.ndarray | None, subject: np.ndarray | None, multiples: tuple[float, ...]) -> list[float]:
     """Ranges between the typical gap of two rows of a subject and the typical span of a subject."""
+    assert time is not None and subject is not None
     order = np.lexsort((time, subject))
     gaps = np.diff(time[order])[np.diff(subject[order]) == 0]
     gaps = gaps[gaps > 0]

@@ -1,6 +1,6 @@
 """Size of the Kenward-Roger F at 5 %: 10 subjects x 4 visits under the null hypothesis, three designs.
 
-    python tests/simulations/kenward_roger_size.py 10000
+python tests/simulations/kenward_roger_size.py 10000
 """
 
 import sys
