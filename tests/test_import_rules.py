@@ -9,9 +9,7 @@ from pathlib import Path
 import bayeslmm
 
 ROOT = Path(bayeslmm.__file__).parent
-MODULES = {
-    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))
-}
+MODULES = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
 
 # The stages in the order of the flow: a stage imports itself and earlier ones.
 STAGES = [
@@ -23,8 +21,23 @@ STAGES = [
 ]
 ENGINES = ("marginal", "hierarchical")
 # The likelihood of the data with w integrated out, and its maximum: both engines compute with it.
-KERNEL = {"blocks", "symmetric", "moments", "many", "likelihood", "start", "optimise", "predictors"}
-KERNEL |= {"batched", "estimate", "information", "refit"}
+KERNEL = {
+    "batch",
+    "batching",
+    "blocks",
+    "partition",
+    "patterns",
+    "standard",
+    "woodbury",
+    "symmetric",
+    "moments",
+    "many",
+    "likelihood",
+    "start",
+    "optimise",
+    "predictors",
+}
+KERNEL |= {"batched", "estimate", "information", "refit", "stacked", "padded", "conditional"}
 # What reads draws: both readings side by side, and everything made of them.
 COMPARISONS = ("comparison", "comparison_tables", "comparison_text", "plots", "report", "report_model")
 POSTERIORS = ("draws", *COMPARISONS)
@@ -183,9 +196,7 @@ def test_the_hierarchical_engine_uses_the_kernel_only():
 def test_the_kernel_stands_on_itself():
     assert {f"bayeslmm.marginal.{name}" for name in KERNEL} <= set(MODULES)
     later = {"results", "printing", "marginal"}
-    found = own(
-        lambda i: part(i.module) == "marginal" and inner(i.module) in KERNEL and part(i.target) in later
-    )
+    found = own(lambda i: part(i.module) == "marginal" and inner(i.module) in KERNEL and part(i.target) in later)
     found = [i for i in found if inner(i.target) not in KERNEL]
     assert not found, told(found)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,6 +39,10 @@ class Rows:
     log_covariate: np.ndarray | None = None
     same: np.ndarray | None = None
     weight: np.ndarray | None = None
+
+    def take(self, index) -> Rows:
+        """The constants of some rows or patterns: every array indexed alike."""
+        return Rows(**{f.name: None if (a := getattr(self, f.name)) is None else a[index] for f in fields(self)})
 
 
 def pairwise(a: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

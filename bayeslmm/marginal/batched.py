@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import jets
 from ..covariance.assembly import Covariance
-from .blocks import Blocks
+from .batch import Blocks
 from .likelihood import LOG_2PI
 from .moments import linear_basis
 

@@ -19,9 +19,9 @@ import numpy as np
 from scipy import sparse
 
 from ..covariance.assembly import Covariance
-from .moments import _inner_inverse
 from .padded import Batch, Group, groups, make_batch
 from .stacked import Stacked
+from .woodbury import inner_inverse
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,9 @@ def solve_crossed(found: list[Piece], rows: Stacked, covariance: Covariance, θ:
     G = covariance.G(θ)
     widths = tuple(rows.levels[i] * len(G[i]) for i in rows.crossed)
     grams = [x.gram for x in found if x.gram is not None]
-    S = (
-        np.sum([g[0].toarray() for g in grams], axis=0)
-        if len(grams) < 8
-        else sum(g[0] for g in grams).toarray()
-    )
+    S = np.sum([g[0].toarray() for g in grams], axis=0) if len(grams) < 8 else sum(g[0] for g in grams).toarray()
     right = sum(g[1] for g in grams)
-    solved = _inner_inverse(S, [G[i] for i in rows.crossed], widths)
+    solved = inner_inverse(S, [G[i] for i in rows.crossed], widths)
     assert solved is not None
     K = solved[0]
     KU = K @ right

@@ -13,7 +13,8 @@ from ..covariance.binding import BoundResidual
 from ..covariance.structure import Structure
 from ..design import Design
 from ..errors import DesignError
-from .blocks import Blocks, arrange, compress
+from .batch import Blocks
+from .blocks import arrange, compress
 from .information import estimated_parameters
 from .likelihood import Evaluation
 from .optimise import DECREMENT, ZERO, Optimum, maximise

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..covariance.binding import nested
 from ..covariance.correlation import Rows
 from ..covariance.newrows import subject_labels, text_labels
 from ..covariance.structure import Structure
 from ..errors import DataNote, InferenceError
 from .batched import Values, _coordinates, _newton_steps, evaluate_all, maximise_all
-from .blocks import arrange, compress, nested
+from .blocks import arrange, compress
 from .deletion import Columns, Deletions, deletions
 from .estimate import best_of
 from .likelihood import Evaluation, evaluate

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..covariance.assembly import Covariance
-from .blocks import Blocks
+from .batch import Blocks
 from .moments import Moments, moments
 
 LOG_2PI = float(np.log(2 * np.pi))

@@ -18,7 +18,7 @@ from .. import manyvalues
 from ..covariance.assembly import Covariance
 from ..covariance.correlation import Rows
 from ..manyvalues import Many, values
-from .blocks import Batch, Blocks, _take
+from .batch import Batch, Blocks
 from .moments import _accumulate, moments
 from .symmetric import cholesky, invert, root
 
@@ -162,7 +162,7 @@ def _V(pooled: Pooled, some: slice, products: Products, x: Many, G: list[np.ndar
 def residual_matrices(covariance: Covariance, x: Many, rows: tuple[Rows, ...], some, draws: int):
     """(P, m, m, D) of every residual component, for some of the patterns."""
     for part, k, constants in zip(covariance.residual, covariance.residual_slices(), rows, strict=True):
-        yield values(part.matrix(x[k], _take(constants, some), manyvalues), draws)
+        yield values(part.matrix(x[k], constants.take(some), manyvalues), draws)
 
 
 # --- crossed terms ----------------------------------------------------------------------------------------

@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import block_diag, solve_triangular
 
 from .. import jets
 from ..covariance.assembly import Covariance
-from ..covariance.structure import semidefinite_cholesky
-from .blocks import Batch, Blocks
+from .batch import Batch, Blocks
+from .woodbury import inner_inverse, times_kron
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ def eliminate(total: _Sum, blocks: Blocks, covariance: Covariance, G, order: int
     """
     u = sum(blocks.widths)
     S = total.M[:u, :u]
-    solved = _inner_inverse(S, [G[i][0] for i in blocks.crossed], blocks.widths)
+    solved = inner_inverse(S, [G[i][0] for i in blocks.crossed], blocks.widths)
     if solved is None:
         return None
     K, logdet = solved
@@ -238,7 +237,7 @@ def eliminate(total: _Sum, blocks: Blocks, covariance: Covariance, G, order: int
     for j in inner:
         out.Mj[j] = F.T @ total.Mj[j] @ F
         out.tj[j] = total.tj[j] - np.sum(K * total.Mj[j, :u, :u])
-    applied = {k: (_times(H.T, B, blocks.widths, t).T, _times(Q, B, blocks.widths, t)) for k, t, B in over}
+    applied = {k: (times_kron(H.T, B, blocks.widths, t).T, times_kron(Q, B, blocks.widths, t)) for k, t, B in over}
     for k, (BH, QB) in applied.items():
         out.Mj[k] = H.T @ BH
         out.tj[k] = np.trace(QB)
@@ -259,7 +258,7 @@ def eliminate(total: _Sum, blocks: Blocks, covariance: Covariance, G, order: int
         for k, t, B in over:
             out.Mjk[j, k] = FMjE @ applied[k][0]
             out.Mjk[k, j] = out.Mjk[j, k].T
-            out.tjk[j, k] = out.tjk[k, j] = np.trace(_times(EMjE, B, blocks.widths, t))
+            out.tjk[j, k] = out.tjk[k, j] = np.trace(times_kron(EMjE, B, blocks.widths, t))
     for k, (BH, QB) in applied.items():
         for m, (BmH, QBm) in applied.items():
             out.Mjk[k, m] = BH.T @ Q @ BmH
@@ -268,8 +267,8 @@ def eliminate(total: _Sum, blocks: Blocks, covariance: Covariance, G, order: int
         second, at = G[i][2], covariance.term_slices()[i].start
         for a, b in [] if second is None else np.ndindex(*second.shape[:2]):
             if second[a, b].any():
-                out.Njk[at + a, at + b] = H.T @ _times(H.T, second[a, b], blocks.widths, t).T
-                out.sjk[at + a, at + b] = np.trace(_times(Q, second[a, b], blocks.widths, t))
+                out.Njk[at + a, at + b] = H.T @ times_kron(H.T, second[a, b], blocks.widths, t).T
+                out.sjk[at + a, at + b] = np.trace(times_kron(Q, second[a, b], blocks.widths, t))
     return out.freeze()
 
 
@@ -280,43 +279,6 @@ def _crossed_derivatives(blocks: Blocks, covariance: Covariance, G) -> list[tupl
         for t, i in enumerate(blocks.crossed)
         for j, dG in enumerate(G[i][1])
     ]
-
-
-def _times(A: np.ndarray, G: np.ndarray, widths: tuple[int, ...], term: int) -> np.ndarray:
-    """A (I ⊗ G) on the columns of one crossed term, zero on the others: (r, u) -> (r, u)."""
-    out = np.zeros_like(A)
-    start = sum(widths[:term])
-    k = slice(start, start + widths[term])
-    out[:, k] = (A[:, k].reshape(len(A), -1, len(G)) @ G).reshape(len(A), -1)
-    return out
-
-
-def _inner_inverse(S: np.ndarray, G: list[np.ndarray], widths) -> tuple[np.ndarray, float] | None:
-    """K = (G⁻¹ + S)⁻¹ and log|I + G S|; None where V is not positive definite (negative variances only)."""
-    if all(np.linalg.eigvalsh(g)[0] >= 0 for g in G):
-        Λ = _direct_sum([semidefinite_cholesky(g) for g in G], widths)
-        inner = np.eye(len(S)) + Λ.T @ S @ Λ
-        left, right = Λ, Λ.T
-    else:
-        values, vectors = np.linalg.eigh(S)
-        root = vectors * np.sqrt(np.clip(values, 0, None))
-        big = _direct_sum(G, widths)
-        inner = np.eye(len(S)) + root.T @ big @ root
-        left, right = big, None
-    try:
-        L = np.linalg.cholesky(inner)
-    except np.linalg.LinAlgError:
-        return None
-    logdet = 2 * float(np.log(np.diag(L)).sum())
-    if right is None:
-        half = solve_triangular(L, root.T @ left, lower=True)
-        return left - half.T @ half, logdet
-    half = solve_triangular(L, right, lower=True)
-    return half.T @ half, logdet
-
-
-def _direct_sum(G: list[np.ndarray], widths) -> np.ndarray:
-    return block_diag(*(np.kron(np.eye(w // len(g)), g) for g, w in zip(G, widths, strict=True)))
 
 
 # --- residuals --------------------------------------------------------------------------------------------
@@ -330,7 +292,7 @@ def crossed_solution(blocks: Blocks, covariance: Covariance, θ: np.ndarray, bet
     assert found is not None
     total, G = found
     u = sum(blocks.widths)
-    solved = _inner_inverse(total.M[:u, :u], [G[i][0] for i in blocks.crossed], blocks.widths)
+    solved = inner_inverse(total.M[:u, :u], [G[i][0] for i in blocks.crossed], blocks.widths)
     assert solved is not None
     û = solved[0] @ (total.M[:u, u:] @ np.append(-beta, 1.0))
     return np.split(û, np.cumsum(blocks.widths)[:-1])

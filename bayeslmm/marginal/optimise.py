@@ -14,7 +14,7 @@ from scipy import optimize
 
 from ..covariance.assembly import Covariance
 from ..covariance.structure import Structure
-from .blocks import Blocks
+from .batch import Blocks
 from .likelihood import Evaluation, evaluate, rescale, residual_count
 
 DECREMENT = 1e-10  # in units of log-likelihood
@@ -50,7 +50,8 @@ class _Objective:
             if found is None or not np.isfinite(found.value):
                 self.result = np.inf, np.zeros(len(w)), np.eye(len(w)), None
             else:
-                assert found.hessian is not None and found.score is not None
+                assert found.hessian is not None
+                assert found.score is not None
                 hessian = J.T @ found.hessian @ J + np.tensordot(found.score, second, 1)
                 self.result = -found.value, -(found.score @ J), -hessian, found
         return self.result

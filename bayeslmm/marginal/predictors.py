@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..covariance.assembly import Covariance
-from .blocks import Blocks
+from .batch import Blocks
 from .moments import crossed_solution, whitened_residuals
 
 

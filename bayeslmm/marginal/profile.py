@@ -22,7 +22,7 @@ from scipy import optimize, stats
 from .. import jets
 from ..covariance.assembly import Covariance
 from ..covariance.structure import Structure
-from .blocks import Blocks
+from .batch import Blocks
 from .likelihood import Evaluation, evaluate
 from .refit import inside
 

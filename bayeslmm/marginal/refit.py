@@ -21,8 +21,9 @@ from ..covariance.binding import BoundResidual
 from ..design import Design
 from ..errors import InferenceError
 from ..parameters import Interval
+from .batch import Blocks
 from .batched import family, maximise_all
-from .blocks import Blocks, arrange, compress
+from .blocks import arrange, compress
 from .optimise import DECREMENT, maximise
 
 CHUNK = 100  # responses that share one seed

@@ -30,7 +30,8 @@ import xarray as xr
 from ..covariance.assembly import Covariance
 from ..covariance.binding import nested
 from ..errors import DataError, InferenceError
-from .blocks import Blocks, arrange
+from .batch import Blocks
+from .blocks import arrange
 from .constraints import constraints
 from .inference import contrast_table
 from .moments import covariance_of_blocks

@@ -12,7 +12,7 @@ from ..covariance.correlation import Independent, Rows
 from ..covariance.newrows import bind_new_rows, extend_codes, subject_labels, text_labels
 from ..design import Term
 from ..errors import DataError
-from .blocks import partition
+from .partition import partition
 
 if TYPE_CHECKING:
     from ..model import LMM

@@ -74,7 +74,8 @@ def _correlation(parameter, value: float) -> float:
 
 def _ranges(time: np.ndarray | None, subject: np.ndarray | None, multiples: tuple[float, ...]) -> list[float]:
     """Ranges between the typical gap of two rows of a subject and the typical span of a subject."""
-    assert time is not None and subject is not None
+    assert time is not None
+    assert subject is not None
     order = np.lexsort((time, subject))
     gaps = np.diff(time[order])[np.diff(subject[order]) == 0]
     gaps = gaps[gaps > 0]

@@ -18,9 +18,10 @@ import numpy as np
 
 from ...errors import InferenceError
 from ...manyvalues import Many
-from ...marginal.blocks import _take, arrange, partition
+from ...marginal.blocks import arrange
 from ...marginal.likelihood import LOG_2PI
 from ...marginal.many import matrices_of_G, residual_matrices
+from ...marginal.partition import partition
 from ...marginal.symmetric import invert
 from ..defaults import Priors
 from .target import Evaluated, Target
@@ -72,7 +73,7 @@ class Deletion:
             if here.size:
                 pattern, owner = np.unique(batch.owner[here], return_inverse=True)
                 Z = tuple(z[pattern] for z in batch.Z)
-                rows = tuple(_take(r, pattern) for r in batch.rows)
+                rows = tuple(r.take(pattern) for r in batch.rows)
                 count, data = batch.count[pattern], batch.data[here]
                 batches.append(replace(batch, Z=Z, rows=rows, count=count, owner=owner, data=data))
                 order.append(index[here])

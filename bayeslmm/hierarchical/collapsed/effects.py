@@ -17,7 +17,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from ...manyvalues import Many
-from ...marginal.blocks import Batch, Blocks
+from ...marginal.batch import Batch, Blocks
 from ...marginal.many import Products, crossed_roots, crossed_sums, left, matrices_of_G, residual_matrices
 from ...marginal.symmetric import cholesky, invert, root
 from .target import Evaluated, Target

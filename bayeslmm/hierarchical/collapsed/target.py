@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import SamplingError
-from ...marginal.blocks import Blocks, arrange, compress
+from ...marginal.batch import Blocks
+from ...marginal.blocks import arrange, compress
 from ...marginal.likelihood import LOG_2PI, from_moments
 from ...marginal.many import Products, many_moments, products
 from ...marginal.moments import moments
