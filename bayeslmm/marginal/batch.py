@@ -30,6 +30,21 @@ class Batch:
     block: np.ndarray | None
     levels: tuple[np.ndarray, ...] | None
 
+    def take(self, here: np.ndarray) -> Batch:
+        """Some of the data blocks (their numbers, increasing), with the patterns that they have."""
+        m = self.data.shape[1]
+        pattern, owner = np.unique(self.owner[here], return_inverse=True)
+        return Batch(
+            tuple(z[pattern] for z in self.Z),
+            tuple(r.take(pattern) for r in self.rows),
+            np.bincount(owner, minlength=len(pattern)),
+            owner,
+            self.data[here],
+            None if self.crossed is None else self.crossed[(here[:, None] * m + np.arange(m)).ravel()],
+            None if self.block is None else self.block[here],
+            None if self.levels is None else tuple(x[here] for x in self.levels),
+        )
+
 
 @dataclass(frozen=True)
 class Noise:

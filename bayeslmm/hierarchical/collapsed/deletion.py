@@ -71,11 +71,7 @@ class Deletion:
         for batch, index in zip(self.rows.blocks.batches, self.order, strict=True):
             here = np.flatnonzero((self.units[index] == unit).any(axis=1))
             if here.size:
-                pattern, owner = np.unique(batch.owner[here], return_inverse=True)
-                Z = tuple(z[pattern] for z in batch.Z)
-                rows = tuple(r.take(pattern) for r in batch.rows)
-                count, data = batch.count[pattern], batch.data[here]
-                batches.append(replace(batch, Z=Z, rows=rows, count=count, owner=owner, data=data))
+                batches.append(batch.take(here))
                 order.append(index[here])
         kept = replace(self.rows, blocks=replace(self.rows.blocks, batches=tuple(batches)))
         return replace(self, rows=kept, order=tuple(order))

@@ -11,7 +11,7 @@ the place of R; then each block by itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -42,13 +42,16 @@ def beta_of_data(blocks: Blocks, b: np.ndarray) -> np.ndarray:
 
 
 def draw_effects(
-    target: Target, θ: np.ndarray, b: np.ndarray, rng: np.random.Generator
+    target: Target, θ: np.ndarray, b: np.ndarray, rng: np.random.Generator, only: np.ndarray | None = None
 ) -> list[np.ndarray]:
     """w (D, levels, q) of every grouping factor, in the units of the data.
 
-    θ (D, K): linear coordinates in the units of the data; b (D, p) in the units of the blocks.
+    θ (D, K): linear coordinates in the units of the data; b (D, p) in the units of the blocks. only: levels of
+    the first grouping factor whose blocks are wanted; others may stay zero.
     """
     blocks, covariance = target.blocks, target.products.covariance
+    if only is not None and len(only) < blocks.levels[0]:
+        blocks = _blocks_of(blocks, only)
     D = len(θ)
     sizes = [len(t.effects) for t in covariance.random]
     out = [np.zeros((D, n, q)) for n, q in zip(blocks.levels, sizes, strict=True)]
@@ -64,6 +67,19 @@ def draw_effects(
             for i, at, w in _by_term(blocks, batch, levels, v):
                 out[i][some, at] = w
     return [w * (blocks.y_scale / s) for w, s in zip(out, blocks.z_scale, strict=True)]
+
+
+def _blocks_of(blocks: Blocks, levels: np.ndarray) -> Blocks:
+    """The blocks that hold some levels of the first grouping factor."""
+    if 0 not in blocks.within:
+        return blocks
+    batches = []
+    for batch in blocks.batches:
+        assert batch.levels is not None
+        here = np.flatnonzero(np.isin(batch.levels[blocks.within.index(0)], levels).any(axis=1))
+        if here.size:
+            batches.append(batch.take(here))
+    return replace(blocks, batches=tuple(batches))
 
 
 # --- terms that cross blocks ------------------------------------------------------------------------------
