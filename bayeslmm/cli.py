@@ -122,7 +122,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--sampler", metavar="NAME", default="nuts", help="how to sample: nuts (PyMC; default)"
+        "--sampler",
+        default="collapsed",
+        choices=("collapsed", "nuts", "both"),
+        help="collapsed: exact integrals over w and fixed effects (default); nuts: PyMC on the program; both: side by side",
     )
     parser.add_argument(
         "--draws", metavar="N", type=_positive, default=1000, help="draws kept per chain (1000)"

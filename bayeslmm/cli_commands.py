@@ -63,8 +63,8 @@ def run_compare(options: argparse.Namespace) -> int:
     fit = _fitted(model, options, console)
     fit.summary(options.df)  # an unknown method is refused before the sampling
     seed = options.seed if options.seed is not None else _seed()
-    posterior = _sampled(model, options, seed, console)
-    comparison = compare(fit, posterior, df=options.df)
+    posteriors = [_sampled(model, options, name, seed, console) for name in _samplers(options)]
+    comparison = compare(fit, *posteriors, df=options.df)
     show_comparison(console, comparison)
     if folder is not None:
         with console.status("Writing the report"):
@@ -114,11 +114,16 @@ def _fitted(model: LMM, options: argparse.Namespace, console: Console) -> Fit:
     return fit
 
 
-def _sampled(model: LMM, options: argparse.Namespace, seed: int, console: Console) -> Any:
+def _samplers(options: argparse.Namespace) -> tuple[str, ...]:
+    return ("collapsed", "nuts") if options.sampler == "both" else (options.sampler,)
+
+
+def _sampled(model: LMM, options: argparse.Namespace, sampler: str, seed: int, console: Console) -> Any:
     from .cli_output import signs_of_life, stop_on_interrupt
 
-    plan = f"{options.chains} chains of {options.tune} + {options.draws} draws, seed {seed}"
-    console.print(f"\nSampling by {options.sampler}: {plan}", markup=False)
+    tuning = f"{options.tune} + " if sampler == "nuts" else ""
+    plan = f"{options.chains} chains of {tuning}{options.draws} draws, seed {seed}"
+    console.print(f"\nSampling by {sampler}: {plan}", markup=False)
     logger = logging.getLogger("pymc")
     start = time.perf_counter()
     logger.addFilter(_errors_only)
@@ -126,7 +131,7 @@ def _sampled(model: LMM, options: argparse.Namespace, seed: int, console: Consol
         with stop_on_interrupt(), signs_of_life(console, "sampling"):
             posterior = _noted(
                 lambda: model.sample(
-                    options.sampler, **_sampling(options, seed), progressbar=console.is_terminal
+                    sampler, **_sampling(options, sampler, seed), progressbar=console.is_terminal
                 ),
                 console,
             )
@@ -141,9 +146,12 @@ def _errors_only(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 
 
-def _sampling(options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Arguments of `LMM.sample`, as the command was given them."""
-    asked = {"draws": options.draws, "tune": options.tune, "chains": options.chains, "random_seed": seed}
+def _sampling(options: argparse.Namespace, sampler: str, seed: int) -> dict[str, Any]:
+    """Arguments of `LMM.sample`, as the command was given them; tuning is NUTS's alone."""
+    asked = {"draws": options.draws, "chains": options.chains, "random_seed": seed}
+    if sampler != "nuts":
+        return asked
+    asked["tune"] = options.tune
     return asked | ({"target_accept": options.target_accept} if options.target_accept else {})
 
 
@@ -188,7 +196,10 @@ def _code(options: argparse.Namespace, seed: int) -> str:
     words += [f"residual={' + '.join(f'bl.{part}' for part in parse_residual(residual))}"] if residual else []
     words += [f"weights={options.weights!r}"] if options.weights else []
     lines += [f"model = bl.LMM({', '.join(words)})", f"fit = model.fit({options.method!r})"]
-    given = ", ".join(f"{k}={v!r}" for k, v in _sampling(options, seed).items())
-    lines += [f"posterior = model.sample({options.sampler!r}, {given})"]
+    names = []
+    for sampler in _samplers(options):
+        given = ", ".join(f"{k}={v!r}" for k, v in _sampling(options, sampler, seed).items())
+        names.append("posterior" if not names else sampler)
+        lines += [f"{names[-1]} = model.sample({sampler!r}, {given})"]
     df = f", df={options.df!r}" if options.df else ""
-    return "\n".join([*lines, f"print(bl.compare(fit, posterior{df}))"])
+    return "\n".join([*lines, f"print(bl.compare(fit, {', '.join(names)}{df}))"])
