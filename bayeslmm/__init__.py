@@ -63,7 +63,9 @@ _WHERE = {
     "Uniform": "hierarchical",
     "Flat": "hierarchical",
     "loo": "hierarchical.loo",
+    "posterior_predict": "hierarchical.predict",
     "bayes_factor": "hierarchical.evidence",
+    "random_effect_draws": "hierarchical.recover",
     # errors
     "BayesLMMError": "errors",
     "FormulaError": "errors",

@@ -37,7 +37,7 @@ KERNEL = {
     "optimise",
     "predictors",
 }
-KERNEL |= {"batched", "estimate", "information", "refit", "stacked", "padded", "conditional"}
+KERNEL |= {"batched", "estimate", "information", "refit", "stacked", "padded", "conditional", "conditional_means"}
 # What reads draws: both readings side by side, and everything made of them.
 COMPARISONS = ("comparison", "comparison_tables", "comparison_text", "plots", "report", "report_model")
 POSTERIORS = ("draws", *COMPARISONS)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -68,7 +69,7 @@ def pieces(rows: Stacked, covariance: Covariance, θ: np.ndarray, beta: np.ndarr
         batch = make_batch(rows, group, covariance, θ)
         real = (group.observed >= 0)[..., None]
         data = np.where(real, D[group.observed], 0.0)
-        crossed = None if U is None else _padded(U, group.observed)
+        crossed = None if U is None else padded_rows(U, group.observed)
         left = None
         if reducible:
             batch, data, crossed, left = _reduce(batch, data, crossed)
@@ -86,14 +87,15 @@ def crossed_columns(rows: Stacked) -> sparse.csr_array | None:
     return sparse.csr_array(sparse.hstack(parts, format="csr")) if parts else None
 
 
-def _padded(U: sparse.csr_array, index: np.ndarray) -> sparse.csr_array:
+def padded_rows(U: sparse.csr_array, index: np.ndarray) -> sparse.csr_array:
     """The rows of U of a group (B m, u), zero where padded."""
     flat = index.ravel()
     keep = sparse.diags_array((flat >= 0).astype(float))
     return sparse.csr_array(keep @ U[np.maximum(flat, 0)])
 
 
-def _blocks(T: np.ndarray):
+def block_diagonal(T: np.ndarray) -> Any:
+    """Matrices (B, r, c) as one sparse block diagonal matrix (B r, B c)."""
     B, r, c = T.shape
     if not T.size:
         return sparse.csr_array((B * r, B * c))
@@ -113,7 +115,7 @@ def _reduce(batch: Batch, data: np.ndarray, U):
     out = Batch(T, batch.Zt, batch.G, noise, batch.cross[:, :, :k] * 0, batch.own)
     if U is None:
         return out, kept, None, None
-    new = sparse.csr_array(_blocks(turn) @ U)
+    new = sparse.csr_array(block_diagonal(turn) @ U)
     scaled = U.multiply(root.reshape(-1, 1)).tocsr()
     white = (data * root[..., None]).reshape(B * m, -1)
     left = (scaled.T @ scaled - new.T @ new, scaled.T @ white - new.T @ kept.reshape(B * k, -1))
@@ -129,9 +131,9 @@ def _solve(rows: Stacked, group: Group, b: Batch, data, crossed, left, U) -> Pie
     white = Li @ data
     hu = hw = gram = None
     if crossed is not None and U is not None:
-        WU = sparse.csr_array(_blocks(Li) @ crossed)
-        hu = sparse.csr_array(_padded(U, group.targets) - _blocks(np.swapaxes(au, 1, 2)) @ WU)
-        hw = sparse.csr_array(-(_blocks(np.swapaxes(aw, 1, 2)) @ WU))
+        WU = sparse.csr_array(block_diagonal(Li) @ crossed)
+        hu = sparse.csr_array(padded_rows(U, group.targets) - block_diagonal(np.swapaxes(au, 1, 2)) @ WU)
+        hw = sparse.csr_array(-(block_diagonal(np.swapaxes(aw, 1, 2)) @ WU))
         gram = (WU.T @ WU, WU.T @ white.reshape(WU.shape[0], white.shape[-1]))
         if left is not None:
             gram = (gram[0] + left[0], gram[1] + left[1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -26,9 +27,7 @@ class Group:
     targets: np.ndarray
 
 
-def groups(
-    rows: Stacked, numbers: int = _NUMBERS, *, every: bool = False, exact: bool = False
-) -> Iterator[Group]:
+def groups(rows: Stacked, numbers: int = _NUMBERS, *, every: bool = False, exact: bool = False) -> Iterator[Group]:
     """Blocks in batches of similar numbers of observed rows and targets.
 
     every: blocks without targets too. exact: equal numbers, so that nothing is padded.
@@ -147,8 +146,9 @@ def residual_matrices(rows: Stacked, group: Group, covariance: Covariance, θ: n
     return R + (1 - real[:, :m])[..., None] * np.eye(m), cross, own
 
 
-def make_batch(rows: Stacked, group: Group, covariance: Covariance, θ: np.ndarray) -> Batch:
-    Zo, Zt, counts = local_Z(rows, group)
+def make_batch(rows: Stacked, group: Group, covariance: Covariance, θ: np.ndarray, local: Any = None) -> Batch:
+    """The numbers of a group at θ; local: what `local_Z` gives, where it is known already."""
+    Zo, Zt, counts = local_Z(rows, group) if local is None else local
     G = covariance.G(θ)
     wide = block_diag(*(np.kron(np.eye(c), G[i]) for i, c in zip(rows.within, counts, strict=True)))
     return Batch(Zo, Zt, wide if counts else np.zeros((0, 0)), *residual_matrices(rows, group, covariance, θ))
