@@ -42,7 +42,7 @@ def main() -> None:
     model = by_formula(data)
     print(model.fit())
     with by_hand(data):
-        written = pm.sample(random_seed=1, target_accept=0.95, nuts_sampler="pymc")
+        written = pm.sample(chains=4, random_seed=1, target_accept=0.95, nuts_sampler="pymc")
     posterior = model.sample("nuts", random_seed=1, target_accept=0.95)
     print(
         pd.DataFrame(

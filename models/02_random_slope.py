@@ -53,7 +53,7 @@ def main() -> None:
     model = by_formula(data)
     print(model.fit())
     with by_hand(data):
-        written = pm.sample(random_seed=1, target_accept=0.9, nuts_sampler="pymc").posterior
+        written = pm.sample(chains=4, random_seed=1, target_accept=0.9, nuts_sampler="pymc").posterior
     posterior = model.sample("nuts", random_seed=1).posterior
     rows = {
         "intercept": (written["intercept"], posterior["beta"].sel(coef="Intercept")),

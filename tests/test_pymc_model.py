@@ -253,8 +253,8 @@ def test_negative_variances_have_no_hierarchical_model():
 
 def test_unknown_parametrization():
     model = LMM("Reaction ~ Days + (1 | Subject)", load_dataset("sleepstudy"))
-    with pytest.raises(SamplingError, match="'noncentered' and 'centered'"):
-        build(model, "marginal")
+    with pytest.raises(SamplingError, match="'noncentered'"):
+        build(model, "sideways")
 
 
 def test_a_response_named_like_a_parameter():
