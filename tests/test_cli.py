@@ -196,6 +196,8 @@ def test_compare_shows_both_and_writes_everything(capsys, sampled, tmp_path):
     arguments = [
         "compare",
         "machines",
+        "--sampler",
+        "nuts",
         "--draws",
         "60",
         "--tune",
@@ -229,6 +231,17 @@ def test_compare_shows_both_and_writes_everything(capsys, sampled, tmp_path):
     assert fixed.loc["Machine[T.B]", "REML estimate"] == pytest.approx(7.9667, abs=1e-4)
     program = (out / "report.html").read_text(encoding="utf-8")
     assert "random_seed=7" in program
+
+
+def test_both_samplers_stand_side_by_side(capsys, sampled, tmp_path):
+    assert main(["compare", "dyestuff", "--sampler", "both", "--chains", "2", "--draws", "50", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert [call["sampler"] for call in sampled] == ["collapsed", "nuts"]
+    assert "tune" not in sampled[0]
+    assert sampled[1]["tune"] == 1000
+    assert "collapsed" in shown
+    assert "NUTS" in shown
+    assert {"posterior-collapsed.nc", "posterior-NUTS.nc"} <= {p.name for p in tmp_path.iterdir()}
 
 
 def test_the_program_in_the_report_is_the_command(sampled, table, tmp_path):
