@@ -151,8 +151,9 @@ def _subject(design: Design, spec: ResidualSum, *, needed: bool) -> tuple[str | 
 
 def nested(inner: np.ndarray, outer: np.ndarray) -> bool:
     """Whether every level of `inner` lies in one level of `outer`."""
-    pairs = np.unique(inner.astype(np.int64) * (int(outer.max(initial=0)) + 1) + outer)
-    return pairs.size == np.unique(inner).size
+    owner = np.zeros(int(inner.max(initial=0)) + 1, int)
+    owner[inner] = outer
+    return bool((owner[inner] == outer).all())
 
 
 def _bind_part(

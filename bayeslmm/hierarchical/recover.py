@@ -42,13 +42,14 @@ def random_effect_draws(
     kept = [np.arange(len(t.levels)) for t in design.terms]
     if subjects is not None:
         kept[0] = _places(design.terms[0].levels.tolist(), design.terms[0].group, subjects)
-    w = draw_effects(target, linear_draws(model, draws), b, np.random.default_rng(random_seed), only=kept[0])
+    only = None if subjects is None else kept[0]
+    w = draw_effects(target, linear_draws(model, draws), b, np.random.default_rng(random_seed), only)
     found, coords = {}, {d: draws.coords[d] for d in ("chain", "draw")}
     for i, (term, own) in enumerate(zip(design.terms, w, strict=True)):
-        if i and subjects is not None and i in blocks.within:
+        if i and only is not None and i in blocks.within:
             continue  # of a nested factor only the levels of the chosen subjects were drawn
         dim = effect_dim(model, i)
-        values = own[:, kept[i]].reshape(*shape, len(kept[i]), -1)
+        values = own.reshape(*shape, len(kept[i]), -1)
         found[f"w_{term.group}"] = (("chain", "draw", term.group, dim), values)
         coords |= {term.group: np.asarray(term.levels)[kept[i]], dim: list(term.effects)}
     return xr.Dataset(found, coords=coords)

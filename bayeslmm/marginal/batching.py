@@ -23,10 +23,19 @@ def compress_batch(batch: Batch) -> Batch:
     for pattern, (start, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)):
         part = batch.data[start:end]
         if len(part) > m * c:
-            part = np.linalg.qr(part.reshape(len(part), m * c), mode="r").reshape(-1, m, c)
+            part = triangle(part.reshape(len(part), m * c)).reshape(-1, m, c)
         data.append(part)
         owner.append(np.full(len(part), pattern))
     return replace(batch, data=np.concatenate(data), owner=np.concatenate(owner), block=None, levels=None)
+
+
+def triangle(A: np.ndarray) -> np.ndarray:
+    """R of A = QR for a tall A, from pieces that fit in cache."""
+    step = max(4 * A.shape[1], 2000)
+    if len(A) <= 2 * step:
+        return np.linalg.qr(A, mode="r")
+    pieces = [np.linalg.qr(A[k : k + step], mode="r") for k in range(0, len(A), step)]
+    return triangle(np.concatenate(pieces))
 
 
 def merge(batches: list[Batch]) -> list[Batch]:

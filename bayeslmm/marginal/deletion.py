@@ -60,9 +60,7 @@ class Deletions:
         pools = []
         for x in self.pools:
             here = place[x.case] >= 0
-            pools.append(
-                replace(x, case=place[x.case[here]], owner=x.owner[here], own=x.own[here], keep=x.keep[here])
-            )
+            pools.append(replace(x, case=place[x.case[here]], owner=x.owner[here], own=x.own[here], keep=x.keep[here]))
         return replace(self, pools=tuple(pools), removed=self.removed[index])
 
     def sums(self, θ: np.ndarray) -> Sums:
@@ -71,14 +69,15 @@ class Deletions:
         a, c = 1 + K + K * (K + 1) // 2, self.p + 1
         M = np.zeros((a, R, c * c))
         logdet, traces, bad = np.zeros(R), np.zeros((a - 1, R)), np.zeros(R, bool)
+        shared = bool((θ == θ[:1]).all())  # one θ for all cases: the blocks are summed once
         for x in self.pools:
-            wrong, log, t, tt, A = inverses(np.tensordot(θ, x.B, 1), x.B[:, None])
+            wrong, log, t, tt, A = inverses(np.tensordot(θ[:1] if shared else θ, x.B, 1), x.B[:, None])
             both = np.concatenate([t, tt])
             bad |= wrong.any(axis=1)
-            M += A.reshape(a, R, -1) @ x.T
+            M += A.reshape(a, len(log), -1) @ x.T
             logdet += log @ x.count
             traces += both @ x.count
-            at = x.case, x.owner
+            at = (0 if shared else x.case), x.owner
             M[:, x.case] -= _products(A[:, at[0], at[1]], x.own)
             logdet[x.case] -= log[at]
             traces[:, x.case] -= both[:, at[0], at[1]]
@@ -89,14 +88,12 @@ class Deletions:
                 traces[:, x.case] += np.concatenate([t, tt])
         M = M.reshape(a, R, c, c)
         p = self.p
-        return Sums(
-            logdet, traces[:K].T, traces[K:].T, M[..., :p, :p].copy(), M[..., :p, p], M[..., p, p], bad
-        )
+        return Sums(logdet, traces[:K].T, traces[K:].T, M[..., :p, :p].copy(), M[..., :p, p], M[..., p, p], bad)
 
 
 def _products(A: np.ndarray, D: np.ndarray) -> np.ndarray:
     """D'AD flattened: (a, r, m, m), (r, m, c) -> (a, r, c c)."""
-    return (np.swapaxes(D, 1, 2) @ A @ D).reshape(*A.shape[:2], -1)
+    return (np.swapaxes(D, 1, 2) @ A @ D).reshape(len(A), len(D), D.shape[2] ** 2)
 
 
 def _what_stays(x: Pool, θ: np.ndarray):
@@ -165,6 +162,4 @@ def _pool(index: np.ndarray, B: np.ndarray, D: np.ndarray, case: np.ndarray) -> 
     pairs = np.unique(np.column_stack([np.repeat(np.arange(b), m), own.ravel()]), axis=0)
     block, which = pairs.T
     keep = (own[block] != which[:, None]).astype(float)
-    return Pool(
-        B[:, first], count.astype(float), T.reshape(-1, T.shape[2]), which, owner[block], data[block], keep
-    )
+    return Pool(B[:, first], count.astype(float), T.reshape(-1, T.shape[2]), which, owner[block], data[block], keep)

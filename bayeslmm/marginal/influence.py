@@ -115,9 +115,7 @@ def cases(fit: Fit, by: str) -> tuple[np.ndarray, np.ndarray]:
     if by != "subject":
         if by not in design.frame:
             groups = ", ".join(repr(t.group) for t in design.terms)
-            raise InferenceError(
-                f"by={by!r}: leave out 'subject', 'row', a grouping factor ({groups}) or a column."
-            )
+            raise InferenceError(f"by={by!r}: leave out 'subject', 'row', a grouping factor ({groups}) or a column.")
         labels = text_labels(design.frame[by], by)
         codes, levels = pd.factorize(labels, sort=True)
         return codes, np.asarray(levels, object)
@@ -180,7 +178,9 @@ def _is_linear(structure: Structure) -> bool:
 def _side_by_side(fit: Fit, prepared: Deletions, method: str) -> Refit:
     K = fit.model.covariance.size
     a = 1 + K + K * (K + 1) // 2
-    each = max(sum(x.T.shape[0] for x in prepared.pools) * a, 1)
+    widest = max((x.own.shape[1] ** 2 for x in prepared.pools), default=1)
+    patterns = 1 if method == "conditional" else sum(x.T.shape[0] for x in prepared.pools) / widest
+    each = max(patterns * widest * a, 1)
     step = max(1, int(_NUMBERS / each))
     parts = [
         _portion(fit, prepared.take(np.arange(i, min(i + step, prepared.R))), method)
@@ -260,9 +260,7 @@ def _alone(fit: Fit, rows: np.ndarray, method: str) -> Refit:
             assert first is not None
             w = model.covariance.working_from_linear(start)[None]
             values = Values(np.array([first.value]), first.beta[None], first.score[None], first.hessian[None])  # type: ignore[index]
-            θ = _coordinates(
-                model.covariance, w + _newton_steps(values, model.covariance, w, np.zeros(1))[0]
-            )[0][0]
+            θ = _coordinates(model.covariance, w + _newton_steps(values, model.covariance, w, np.zeros(1))[0])[0][0]
         at = evaluate(blocks, model.covariance, θ, reml=reml, order=0)
     assert at is not None
     back = np.linalg.inv(blocks.basis) if blocks.p else np.zeros((0, 0))

@@ -33,8 +33,9 @@ def partition(terms: tuple[Term, ...], residual: BoundResidual, reducible: bool,
         size = np.bincount(codes).astype(float)
         touched = np.zeros(len(size))
         for i in within:
-            pairs = np.unique(np.column_stack([codes, terms[i].codes]), axis=0)[:, 0]
-            touched += np.bincount(pairs, minlength=len(size)) * terms[i].Z.shape[1]
+            block = np.zeros(int(terms[i].codes.max()) + 1, int)
+            block[terms[i].codes] = codes  # each level lies in one block
+            touched += np.bincount(block, minlength=len(size)) * terms[i].Z.shape[1]
         m = np.minimum(size, touched) if reducible else size
         u = float(sum(len(terms[i].levels) * terms[i].Z.shape[1] for i in crossed))
         cost = np.sum(m**3) + 3 * u**3 + np.sum(m**2) * min(u, 50.0)

@@ -51,10 +51,12 @@ def crossed_columns(terms, Z, crossed) -> tuple[sparse.csr_array | None, tuple[i
 
 def local_levels(blocks: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Number the levels of a nested factor from 0 within each block."""
-    pairs, inverse = np.unique(blocks.astype(np.int64) * (int(codes.max()) + 1) + codes, return_inverse=True)
-    owner = pairs // (int(codes.max()) + 1)
-    start = np.searchsorted(owner, owner, side="left")
-    return (np.arange(len(pairs)) - start)[inverse]
+    owner = np.full(int(codes.max()) + 1, -1)
+    owner[codes] = blocks
+    order = np.argsort(owner, kind="stable")
+    rank = np.empty(len(owner), int)
+    rank[order] = np.arange(len(owner)) - np.searchsorted(owner[order], owner[order], side="left")
+    return rank[codes]
 
 
 def by_size(raw: Raw):

@@ -46,15 +46,21 @@ def draw_effects(
 ) -> list[np.ndarray]:
     """w (D, levels, q) of every grouping factor, in the units of the data.
 
-    θ (D, K): linear coordinates in the units of the data; b (D, p) in the units of the blocks. only: levels of
-    the first grouping factor whose blocks are wanted; others may stay zero.
+    θ (D, K): linear coordinates in the units of the data; b (D, p) in the units of the blocks. only: the
+    levels of the first grouping factor that are wanted, N in the place of all its levels.
     """
     blocks, covariance = target.blocks, target.products.covariance
     if only is not None and len(only) < blocks.levels[0]:
         blocks = _blocks_of(blocks, only)
     D = len(θ)
     sizes = [len(t.effects) for t in covariance.random]
-    out = [np.zeros((D, n, q)) for n, q in zip(blocks.levels, sizes, strict=True)]
+    counts = list(blocks.levels)
+    place = [np.arange(n) for n in counts]
+    if only is not None and counts:
+        place[0] = np.full(counts[0], -1)
+        place[0][only] = np.arange(len(only))
+        counts[0] = len(only)
+    out = [np.zeros((D, n, q)) for n, q in zip(counts, sizes, strict=True)]
     if not out:
         return out
     step = max(1, min(D, _NUMBERS // max(1, sum(len(x.data) for x in blocks.batches))))
@@ -62,10 +68,11 @@ def draw_effects(
         some = slice(k, k + step)
         own, a = θ[some] / blocks.unit, np.column_stack([-b[some], np.ones(len(b[some]))])
         crossed = _draw_crossed(target.products, own, a, rng) if blocks.crossed else None
-        _fill_crossed(out, blocks, crossed, some)
+        _fill_crossed(out, blocks, crossed, some, place)
         for batch, levels, v in _within(blocks, covariance, own, a, crossed, rng):
             for i, at, w in _by_term(blocks, batch, levels, v):
-                out[i][some, at] = w
+                wanted = place[i][at] >= 0
+                out[i][some, place[i][at][wanted]] = w[:, wanted]
     return [w * (blocks.y_scale / s) for w, s in zip(out, blocks.z_scale, strict=True)]
 
 
@@ -97,11 +104,12 @@ def _draw_crossed(products: Products, θ: np.ndarray, a: np.ndarray, rng) -> np.
     return left(Λ, np.linalg.solve(np.swapaxes(L, 1, 2), v), transpose=False)[..., 0]
 
 
-def _fill_crossed(out: list[np.ndarray], blocks: Blocks, crossed, some: slice) -> None:
+def _fill_crossed(out: list[np.ndarray], blocks: Blocks, crossed, some: slice, place: list[np.ndarray]) -> None:
     start = 0
     for i, width in zip(blocks.crossed, blocks.widths, strict=True):
         own = crossed[:, start : start + width]
-        out[i][some] = own.reshape(len(own), -1, out[i].shape[2])
+        wanted = np.flatnonzero(place[i] >= 0)
+        out[i][some, place[i][wanted]] = own.reshape(len(own), -1, out[i].shape[2])[:, wanted]
         start += width
 
 
