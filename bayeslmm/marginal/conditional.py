@@ -46,8 +46,9 @@ class Piece:
     """One group, solved under V₁: columns are [serial and random effects] of each target.
 
     target (B, t) numbers from 0, -1 padded; au, aw (B, m, t) = L⁻¹k; white (B, m, p + 1) = L⁻¹[X r];
-    prior_u, prior_w (B, t, t); hu, hw sparse (B t, u) and gram = (U₂'V₁⁻¹U₂, U₂'V₁⁻¹[X r]) of this group,
-    None where nothing crosses."""
+    prior_u (B, t), or (B, t, t) if `full`, prior_w (B, t); hu, hw sparse (B t, u) and gram = (U₂'V₁⁻¹U₂,
+    U₂'V₁⁻¹[X r]) of this group, None where nothing crosses.
+    """
 
     target: np.ndarray
     au: np.ndarray
@@ -60,8 +61,10 @@ class Piece:
     gram: tuple[sparse.csr_array, np.ndarray] | None
 
 
-def pieces(rows: Stacked, covariance: Covariance, θ: np.ndarray, beta: np.ndarray) -> Iterator[Piece]:
-    """Solve every group; β enters through r = y - Xβ only."""
+def pieces(
+    rows: Stacked, covariance: Covariance, θ: np.ndarray, beta: np.ndarray, *, full: bool = False
+) -> Iterator[Piece]:
+    """Solve every group; β enters through r = y - Xβ only. full: with covariances between targets."""
     D = np.column_stack([rows.X[: rows.observed], rows.y - rows.X[: rows.observed] @ beta])
     U = crossed_columns(rows)
     reducible = all(p.diagonal for p in covariance.residual)
@@ -72,8 +75,8 @@ def pieces(rows: Stacked, covariance: Covariance, θ: np.ndarray, beta: np.ndarr
         crossed = None if U is None else padded_rows(U, group.observed)
         left = None
         if reducible:
-            batch, data, crossed, left = _reduce(batch, data, crossed)
-        yield _solve(rows, group, batch, data, crossed, left, U)
+            batch, data, crossed, left = reduce(batch, data, crossed)
+        yield _solve(rows, group, batch, data, crossed, left, U, full)
 
 
 def crossed_columns(rows: Stacked) -> sparse.csr_array | None:
@@ -102,17 +105,16 @@ def block_diagonal(T: np.ndarray) -> Any:
     return sparse.bsr_array((np.ascontiguousarray(T), np.arange(B), np.arange(B + 1)), shape=(B * r, B * c))
 
 
-def _reduce(batch: Batch, data: np.ndarray, U):
+def reduce(batch: Batch, data: np.ndarray, U):
     """Independent errors: with R^-½Zo = QT the rows Q'R^-½[Zo X r] hold all that the targets depend on."""
-    root = 1 / np.sqrt(np.diagonal(batch.noise, axis1=1, axis2=2))
     B, m, k = batch.Zo.shape
-    if k >= m or not np.isfinite(root).all():
+    if k >= m or not (batch.error > 0).all():
         return batch, data, U, None
+    root = 1 / np.sqrt(batch.error)
     Q, T = np.linalg.qr(batch.Zo * root[..., None])
     turn = np.swapaxes(Q, 1, 2) * root[:, None, :]
     kept = turn @ data
-    noise = np.broadcast_to(np.eye(k), (B, k, k))
-    out = Batch(T, batch.Zt, batch.G, noise, batch.cross[:, :, :k] * 0, batch.own)
+    out = Batch(T, batch.Zt, batch.G, np.ones((B, k)), None, batch.cross[:, :, :k], batch.own)
     if U is None:
         return out, kept, None, None
     new = sparse.csr_array(block_diagonal(turn) @ U)
@@ -122,10 +124,9 @@ def _reduce(batch: Batch, data: np.ndarray, U):
     return out, kept, new, left
 
 
-def _solve(rows: Stacked, group: Group, b: Batch, data, crossed, left, U) -> Piece:
-    ZG = b.Zo @ b.G
-    V = ZG @ np.swapaxes(b.Zo, 1, 2) + b.noise
-    ku = b.Zt @ np.swapaxes(ZG, 1, 2)
+def _solve(rows: Stacked, group: Group, b: Batch, data, crossed, left, U, full: bool) -> Piece:
+    V = b.V()
+    ku = b.Zt @ np.swapaxes(b.Zo @ b.G, 1, 2)
     Li = np.linalg.inv(np.linalg.cholesky(V)) if V.shape[1] else V
     au, aw = Li @ np.swapaxes(ku, 1, 2), Li @ np.swapaxes(b.cross, 1, 2)
     white = Li @ data
@@ -138,8 +139,10 @@ def _solve(rows: Stacked, group: Group, b: Batch, data, crossed, left, U) -> Pie
         if left is not None:
             gram = (gram[0] + left[0], gram[1] + left[1])
     target = np.where(group.targets >= 0, group.targets - rows.observed, -1)
-    prior_u = b.Zt @ b.G @ np.swapaxes(b.Zt, 1, 2)
-    return Piece(target, au, aw, white, prior_u, b.own, hu, hw, gram)
+    ZG = b.Zt @ b.G
+    prior_u = ZG @ np.swapaxes(b.Zt, 1, 2) if full else (ZG * b.Zt).sum(axis=2)
+    prior_w = np.diagonal(b.own, axis1=1, axis2=2)
+    return Piece(target, au, aw, white, prior_u, prior_w, hu, hw, gram)
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ def condition(rows: Stacked, covariance: Covariance, θ: np.ndarray, beta: np.nd
         white, α = x.white[..., :-1], x.white[..., -1]
         put = lambda a, v, inside=inside, at=at: a.__setitem__(at, v[inside])  # noqa: E731
         diagonal = lambda a, b: np.einsum("bmt,bmt->bt", a, b)  # noqa: E731
-        priors = [np.diagonal(a, axis1=1, axis2=2) for a in (x.prior_u, x.prior_w)]
+        priors = [x.prior_u, x.prior_w]
         u, w = (np.einsum("bmt,bm->bt", a, α) for a in (x.au, x.aw))
         var_u, var_w = priors[0] - diagonal(x.au, x.au), priors[1] - diagonal(x.aw, x.aw)
         cov = -diagonal(x.au, x.aw)

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from ..covariance.assembly import Covariance
-from .conditional import block_diagonal, crossed_columns, padded_rows
+from .conditional import block_diagonal, crossed_columns, padded_rows, reduce
 from .padded import Group, groups, local_Z, make_batch
 from .stacked import Stacked
 from .woodbury import inner_inverse
@@ -52,16 +52,19 @@ class Predictor:
         rows, n = self.rows, self.rows.observed
         r = y - rows.X[:n] @ beta
         batches = [make_batch(rows, x.group, covariance, θ, x.local) for x in self.parts]
-        V = [b.Zo @ b.G @ np.swapaxes(b.Zo, 1, 2) + b.noise for b in batches]
         u, w = np.zeros(len(rows.X) - n), np.zeros(len(rows.X) - n)
         if self.crossed is not None:
-            b̂ = self._crossed_effects(covariance, θ, V, r)
+            b̂ = self._crossed_effects(covariance, θ, [b.V() for b in batches], r)
             r = r - self.crossed[:n] @ b̂
             u += self.crossed[n:] @ b̂
-        for x, b, v in zip(self.parts, batches, V, strict=True):
+        reducible = all(p.diagonal for p in covariance.residual)
+        for x, b in zip(self.parts, batches, strict=True):
             inside = x.group.targets >= 0
             at = x.group.targets[inside] - n
-            α = np.linalg.solve(v, _padded(r, x.group.observed)[..., None])
+            data = _padded(r, x.group.observed)[..., None]
+            if reducible:
+                b, data, _, _ = reduce(b, data, None)
+            α = np.linalg.solve(b.V(), data)
             u[at] += (b.Zt @ (b.G @ (np.swapaxes(b.Zo, 1, 2) @ α)))[..., 0][inside]
             w[at] += (b.cross @ α)[..., 0][inside]
         return u, w

@@ -135,7 +135,7 @@ def deletions(
     scale = columns.unit if linear else np.ones(1)
     numbers = 2_000_000 // columns.D.shape[1] ** 2
     for group, batch, first in differentiated(rows, covariance, θ, numbers, every=True):
-        V = batch.Zo @ batch.G @ np.swapaxes(batch.Zo, 1, 2) + batch.noise
+        V = batch.V()
         B = V[None]
         if linear:
             B = np.stack([first[j][0] for j in range(covariance.size)])

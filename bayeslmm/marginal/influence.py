@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 METHODS = ("exact", "one-step", "conditional")
 _BATCHED = 3e9  # multiplications of one step up to which cases are fitted side by side
+_LONGEST = 1000  # rows of a block up to which its V is formed whole
 _NUMBERS = 2e7  # in one array: cases beyond are fitted in portions
 
 
@@ -162,7 +163,7 @@ def _prepare(fit: Fit, rows: Stacked, case: np.ndarray, method: str) -> Deletion
         return None
     size = np.bincount(rows.block).astype(float)
     costly = (case.max() + 1) * np.sum(size**3) * covariance.size**2 > _BATCHED
-    if linear and costly and len(np.unique(size)) > 1:
+    if (linear and costly and len(np.unique(size)) > 1) or size.max() > _LONGEST:
         return None
     blocks = fit.estimate.blocks
     X = np.linalg.solve(blocks.basis.T, rows.X.T).T if blocks.p else rows.X

@@ -83,17 +83,26 @@ def take_rows(rows: Rows, index: np.ndarray, subject: np.ndarray | None) -> Rows
 
 @dataclass(frozen=True)
 class Batch:
-    """The numbers of a group: Zo (B, m, k) and Zt (B, t, k) over the local levels of the terms within
-    blocks, G (k, k), noise (B, m, m) = R of the observed rows, cross (B, t, m) and own (B, t, t) of the
-    serial components.
+    """The numbers of a group: Zo (B, m, k) and Zt (B, t, k) over the local levels of the terms within blocks,
+    G (k, k), error (B, m) variances of independent errors (1 where padded), serial (B, m, m) the rest of R
+    or None, cross (B, t, m) and own (B, t, t) of the serial components.
     """
 
     Zo: np.ndarray
     Zt: np.ndarray
     G: np.ndarray
-    noise: np.ndarray
+    error: np.ndarray
+    serial: np.ndarray | None
     cross: np.ndarray
     own: np.ndarray
+
+    def V(self) -> np.ndarray:
+        """The covariance (B, m, m) of the observed rows."""
+        V = self.Zo @ self.G @ np.swapaxes(self.Zo, 1, 2)
+        V = V if self.serial is None else V + self.serial
+        at = np.arange(V.shape[1])
+        V[:, at, at] += self.error
+        return V
 
 
 def local_Z(rows: Stacked, group: Group) -> tuple[np.ndarray, np.ndarray, list[int]]:
@@ -127,23 +136,24 @@ def _rank_within(codes: np.ndarray) -> np.ndarray:
 
 
 def residual_matrices(rows: Stacked, group: Group, covariance: Covariance, θ: np.ndarray):
-    """(R of the observed rows, serial covariance of targets with them, and of targets with each other)."""
+    """(error, serial, cross, own) of a `Batch`."""
     index = np.concatenate([group.observed, group.targets], axis=1)
     filled = np.where(index >= 0, index, index.max(axis=1, keepdims=True))
     real = (index >= 0).astype(float)
-    both = real[:, :, None] * real[:, None, :]
     m = group.observed.shape[1]
     B, t = group.targets.shape
-    R, cross, own = np.zeros((B, m, m)), np.zeros((B, t, m)), np.zeros((B, t, t))
+    error, Σ = 1 - real[:, :m], None
     for part, k, constants in zip(covariance.residual, covariance.residual_slices(), rows.rows, strict=True):
         if part.diagonal:
             one = take_rows(constants, filled[:, :m].reshape(-1, 1), None)
-            variance = part.matrix(θ[k], one).reshape(B, m)
-            R += (variance * real[:, :m])[..., None] * np.eye(m)
-            continue
-        Σ = part.matrix(θ[k], take_rows(constants, filled, rows.subject)) * both
-        R, cross, own = R + Σ[:, :m, :m], cross + Σ[:, m:, :m], own + Σ[:, m:, m:]
-    return R + (1 - real[:, :m])[..., None] * np.eye(m), cross, own
+            error = error + part.matrix(θ[k], one).reshape(B, m) * real[:, :m]
+        else:
+            own = part.matrix(θ[k], take_rows(constants, filled, rows.subject))
+            own = own * real[:, :, None] * real[:, None, :]
+            Σ = own if Σ is None else Σ + own
+    if Σ is None:
+        return error, None, np.broadcast_to(0.0, (B, t, m)), np.broadcast_to(0.0, (B, t, t))
+    return error, Σ[:, :m, :m], Σ[:, m:, :m], Σ[:, m:, m:]
 
 
 def make_batch(rows: Stacked, group: Group, covariance: Covariance, θ: np.ndarray, local: Any = None) -> Batch:

@@ -31,7 +31,7 @@ from .wald import Wald, check_method
 if TYPE_CHECKING:
     from ..results import Fit
 
-_DENSE = 3000  # rows up to which crossed effects are treated as one block
+_DENSE = 3000  # rows up to which a block (crossed effects make one of all rows) is treated whole
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,17 @@ def sensitivity(rows: Stacked, covariance: Covariance, θ, found: Conditional, �
     """(∂v/∂θ (T, K) without d'(∂Φ)d, Σ W_jk (f_jPf_k' without its d'Φ..Φd part) (T,) for Kenward-Roger)."""
     if rows.crossed:
         rows = _one_block(rows)
+    largest = int(np.bincount(rows.block[: rows.observed]).max(initial=0))
+    if largest > _DENSE:
+        raise InferenceError(
+            "Degrees of freedom of predictions need the covariance of all rows that are correlated, here "
+            f"{largest} (the "
+            f"limit is {_DENSE}): leave out df=; with so many rows normal quantiles serve."
+        )
     T, K = len(found.u), covariance.size
     gradient, theta = np.zeros((T, K)), np.zeros(T)
     for group, b, first in differentiated(rows, covariance, θ, 2_000_000):
-        V = b.Zo @ b.G @ np.swapaxes(b.Zo, 1, 2) + b.noise
+        V = b.V()
         Li = np.linalg.inv(np.linalg.cholesky(V)) if V.shape[1] else V
         k = b.Zt @ b.G @ np.swapaxes(b.Zo, 1, 2) + b.cross
         A = Li @ np.swapaxes(k, 1, 2)
@@ -132,12 +139,6 @@ def _theta_part(Li, white, d, E, XE, first, Φ, W, slopes) -> np.ndarray:
 
 def _one_block(rows: Stacked) -> Stacked:
     """Crossed effects as effects within one block of all rows."""
-    if len(rows.X) > _DENSE:
-        raise InferenceError(
-            "Degrees of freedom of predictions with crossed random effects need matrices of all "
-            f"{len(rows.X)} rows, more "
-            f"than {_DENSE}: leave out df= (with so many rows normal quantiles serve), or predict fewer rows."
-        )
     return replace(rows, block=np.zeros(len(rows.X), int), within=tuple(range(len(rows.Z))), crossed=())
 
 

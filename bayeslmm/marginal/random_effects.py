@@ -90,8 +90,7 @@ def random_effects(fit: Fit) -> RandomEffects:
         return RandomEffects({}, fit.model)
     conditional, gain = variances(fit)
     prediction = [
-        c + np.einsum("gap,pr,gbr->gab", d, fit.cov_beta.values, d)
-        for c, d in zip(conditional, gain, strict=True)
+        c + np.einsum("gap,pr,gbr->gab", d, fit.cov_beta.values, d) for c, d in zip(conditional, gain, strict=True)
     ]
     out = {}
     for term, c, e in zip(terms, conditional, prediction, strict=True):
@@ -111,7 +110,7 @@ def variances(fit: Fit) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Var(w | y) (N, q, q) and D = ∂ŵ/∂β (N, q, p) of every grouping factor."""
     design, covariance, θ = fit.model.design, fit.model.covariance, fit.estimate.θ
     rows = _effects_as_targets(fit)
-    found = list(pieces(rows, covariance, θ, fit.beta.values))
+    found = list(pieces(rows, covariance, θ, fit.beta.values, full=True))
     crossed = solve_crossed(found, rows, covariance, θ)
     p = design.X.shape[1]
     q = [t.Z.shape[1] for t in design.terms]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..results import Fit
 
 KINDS = ("marginal", "conditional", "standardized", "pearson")
-_DENSE = 4000  # rows up to which V of crossed effects is factored whole
+_DENSE = 4000  # rows up to which a block of V is factored whole
 
 
 def residuals(fit: Fit, kind: str = "conditional") -> pd.Series:
@@ -63,24 +63,23 @@ def standardized(fit: Fit, r: np.ndarray) -> np.ndarray:
     """L⁻¹r (n,) for the whole V = LL', rows in the order of time within their block."""
     rows = observed_only(fit.model)
     if rows.crossed:
-        if len(r) > _DENSE:
-            raise InferenceError(
-                "Standardised residuals need the factor of V, which crossed random effects make one block "
-                "of "
-                f"{len(r)} rows (the limit is {_DENSE}): take kind='conditional' or 'pearson'."
-            )
         every = tuple(range(len(rows.Z)))
         rows = replace(rows, block=np.zeros(len(r), int), within=every, crossed=())
+    largest = int(np.bincount(rows.block).max())
+    if largest > _DENSE:
+        raise InferenceError(
+            f"Standardised residuals need the factor of V, which here has a block of {largest} rows (the "
+            "limit is "
+            f"{_DENSE}): take kind='conditional' or 'pearson'."
+        )
     order = time_order(fit, rows)
     rows = _reordered(rows, order)
     out = np.empty(len(r))
     for group in groups(rows, every=True):
         batch = make_batch(rows, group, fit.model.covariance, fit.estimate.θ)
-        V = batch.Zo @ batch.G @ np.swapaxes(batch.Zo, 1, 2) + batch.noise
+        V = batch.V()
         real = group.observed >= 0
-        white = np.linalg.solve(
-            np.linalg.cholesky(V), np.where(real, r[order][group.observed], 0.0)[..., None]
-        )
+        white = np.linalg.solve(np.linalg.cholesky(V), np.where(real, r[order][group.observed], 0.0)[..., None])
         out[order[group.observed[real]]] = white[..., 0][real]
     return out
 
