@@ -63,6 +63,7 @@ def quantities(model, tree):
 def errors(x, independent):
     """(value, standard error) of mean, sd and quantiles."""
     flat = x.ravel()
+
     def size(method, **options):
         return flat.size if independent else float(array_stats.ess(x, method=method, **options))
 
@@ -90,7 +91,8 @@ def compare(name, model, draws=20_000, seed=1):
         {key: [(x - y) / np.hypot(e, f) for (x, e), (y, f) in zip(errors(a[key], True), errors(b[key], False), strict=True)]
          for key in a}, index=["mean", "sd", *(f"q{q}" for q in QUANTILES)]).T  # fmt: skip
     least = min(float(array_stats.ess(x, method="bulk")) for x in b.values())
-    worst = z.abs().stack().idxmax()
+    row, column = np.unravel_index(np.argmax(z.abs().to_numpy()), z.shape)
+    worst = (z.index[row], z.columns[column])
     divergent = int(nuts["sample_stats"]["diverging"].sum())
     return {
         "model": name, "quantities": len(z), "largest |z|": z.abs().to_numpy().max(), "where": f"{worst[0]}, {worst[1]}",
