@@ -83,9 +83,7 @@ def _caterpillar(ax: Axes, shown, z: float) -> None:
     w = shown["w"].to_numpy()
     ax.axvline(0, color=DATA, lw=0.8)
     outer, inner = z * shown["se_prediction"].to_numpy(), z * shown["se_conditional"].to_numpy()
-    ax.errorbar(
-        w, y, xerr=outer, fmt="none", ecolor=ORANGE, elinewidth=1.0, capsize=2.5, label="% with β estimated"
-    )
+    ax.errorbar(w, y, xerr=outer, fmt="none", ecolor=ORANGE, elinewidth=1.0, capsize=2.5, label="% with β estimated")
     ax.hlines(y, w - inner, w + inner, color=BLUE, lw=2.4, label="% with β known")
     ax.plot(w, y, "o", color="black", ms=3, label="EBLUP")
     ax.set_yticks(y, [str(x) for x in shown.index])
@@ -154,9 +152,7 @@ def _layers(ax: Axes, v: Variogram) -> None:
 # --- residuals --------------------------------------------------------------------------------------------
 
 
-def plot_residuals(
-    fit: Fit, ax: Any = None, *, kind: str = "standardized", max_lag: int | None = None
-) -> np.ndarray:
+def plot_residuals(fit: Fit, ax: Any = None, *, kind: str = "standardized", max_lag: int | None = None) -> np.ndarray:
     """Residuals against the fit, against normal quantiles, and their correlation by lag; returns the three
     axes.
 
@@ -205,9 +201,7 @@ def _quantiles(ax: Axes, e: np.ndarray, scale: float) -> None:
 def _lags(ax: Axes, table) -> None:
     rest = table.iloc[1:]
     ax.axhline(0, color=DATA, lw=0.8)
-    ax.fill_between(
-        rest.index, -rest["bound"], rest["bound"], color=DATA, alpha=0.2, lw=0, label="95% by chance"
-    )
+    ax.fill_between(rest.index, -rest["bound"], rest["bound"], color=DATA, alpha=0.2, lw=0, label="95% by chance")
     ax.vlines(rest.index, 0, rest["autocorrelation"], color=BLUE, lw=2.2)
     ax.plot(rest.index, rest["autocorrelation"], "o", color=BLUE, ms=4)
     ax.set_xlabel("lag (measurements)")

@@ -68,8 +68,7 @@ def plot_predictions(
     if until is not None and not fine:
         raise InferenceError(
             f"until={until:g}: rows beyond the data cannot be made, as more than {column!r} varies within "
-            f"{name}; predict "
-            "them with fit.predict(newdata) and draw that."
+            f"{name}; predict them with fit.predict(newdata) and draw that."
         )
     new, owner = _rows_to_predict(fit, codes, chosen, column, values, fine, until)
     table = _bands(fit, new, interval)

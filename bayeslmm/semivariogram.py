@@ -141,9 +141,7 @@ def _subject_of(fit: Fit) -> np.ndarray:
     if fit.model.residual.subject is not None:
         return fit.model.residual.subject
     if len(fit.model.design.terms) != 1:
-        raise InferenceError(
-            "Which column says who was measured? Name it, as in variogram(fit, subject='id')."
-        )
+        raise InferenceError("Which column says who was measured? Name it, as in variogram(fit, subject='id').")
     return fit.model.design.terms[0].codes
 
 
@@ -182,9 +180,7 @@ def _pairs(codes: np.ndarray, t: np.ndarray, max_lag: float | None) -> _Pairs:
         j.append(order[at])
         k.append(order[at + step])
     if not j or not any(len(x) for x in j):
-        raise InferenceError(
-            "No subject was measured twice: a variogram compares measurements of one subject."
-        )
+        raise InferenceError("No subject was measured twice: a variogram compares measurements of one subject.")
     first, second = np.concatenate(j), np.concatenate(k)
     lag = np.abs(t[second] - t[first])
     near = lag <= (np.inf if max_lag is None else max_lag)

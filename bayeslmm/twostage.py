@@ -65,12 +65,8 @@ class TwoStage:
         """
         fit = self.lmm() if fit is None else fit
         other = {frozenset(_parts(name)): name for name in fit.model.design.coefs}
-        keys = [
-            frozenset({*_parts(a), *_parts(b)} - {"Intercept"} or {"Intercept"}) for a, b in self.table.index
-        ]
-        missing = next(
-            (pair for key, pair in zip(keys, self.table.index, strict=True) if key not in other), None
-        )
+        keys = [frozenset({*_parts(a), *_parts(b)} - {"Intercept"} or {"Intercept"}) for a, b in self.table.index]
+        missing = next((pair for key, pair in zip(keys, self.table.index, strict=True) if key not in other), None)
         if missing is not None:
             raise InferenceError(
                 f"The mixed model has no coefficient for {missing[0]} by {missing[1]}; it has "
@@ -95,9 +91,7 @@ def _parts(name: str) -> list[str]:
     return name.split(":")
 
 
-def two_stage(
-    formula_within: str, formula_between: str, data: Any, *, subject: str, level: float = 0.95
-) -> TwoStage:
+def two_stage(formula_within: str, formula_between: str, data: Any, *, subject: str, level: float = 0.95) -> TwoStage:
     """Fit a regression to each subject, then regress the coefficients on covariates of the subjects.
 
     formula_within: such as "distance ~ age"; formula_between: such as "~ Sex", or "~ 1"; subject: the column
@@ -121,9 +115,7 @@ def two_stage(
     y = fit_encoding(f"0 + {within.response}", frame)[0][:, 0]
     first = _stage1(y, X, codes, len(subjects))
     A, covariates = _covariates(between, frame, codes, subject, subjects)
-    reasons = {
-        str(subjects[i]): _why(int(first.rows[i]), len(names)) for i in np.flatnonzero(~first.estimable)
-    }
+    reasons = {str(subjects[i]): _why(int(first.rows[i]), len(names)) for i in np.flatnonzero(~first.estimable)}
     if reasons:
         listed = "; ".join(f"{name} ({why})" for name, why in list(reasons.items())[:10])
         note(f"{len(reasons)} of {len(subjects)} subjects have no first stage and are left out: {listed}.")
@@ -131,9 +123,8 @@ def two_stage(
     if used.sum() <= A.shape[1]:
         raise DesignError(
             f"Stage 2 has {A.shape[1]} coefficients and stage 1 has estimates of {int(used.sum())} "
-            "subjects: nothing is "
-            "left for the variance between subjects. Take a simpler formula_between or formula_within, or "
-            "a mixed model."
+            "subjects: nothing is left for the variance between subjects. Take a simpler formula_between "
+            "or formula_within, or a mixed model."
         )
     check_rank(A[used], covariates)
     table, Σ = _stage2(first.B[used], A[used], names, covariates, level)

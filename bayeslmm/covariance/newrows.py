@@ -69,8 +69,7 @@ def bind_new_rows(
     _require(frame, residual)
     known = replace(design, frame=frame)
     return tuple(
-        _bind(known, part, old, subject, earlier)
-        for part, old in zip(residual.parts, residual.rows, strict=True)
+        _bind(known, part, old, subject, earlier) for part, old in zip(residual.parts, residual.rows, strict=True)
     )
 
 
@@ -78,9 +77,8 @@ def _require(frame: pd.DataFrame, residual: BoundResidual) -> None:
     for column in residual_columns(residual.spec):
         if column not in frame.columns:
             raise DataError(
-                f"The new data have no column {column!r}, which the residual {residual.spec} reads: "
-                "without it the place "
-                "of a new row among a subject's measurements is unknown."
+                f"The new data have no column {column!r}, which the residual {residual.spec} reads: without "
+                "it the place of a new row among a subject's measurements is unknown."
             )
         if frame[column].isna().any():
             row = int(np.flatnonzero(frame[column].isna())[0])

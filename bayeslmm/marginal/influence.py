@@ -124,8 +124,7 @@ def cases(fit: Fit, by: str) -> tuple[np.ndarray, np.ndarray]:
     if rows.crossed:
         raise InferenceError(
             "The grouping factors cross, so that no subject is independent of the others: name the factor "
-            "whose levels to "
-            f"leave out, as in by={design.terms[0].group!r}."
+            f"whose levels to leave out, as in by={design.terms[0].group!r}."
         )
     term = next((t for t in design.terms if np.array_equal(t.codes, rows.block)), None)
     if term is not None:

@@ -50,14 +50,11 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.level not in ("subject", "population"):
-            raise InferenceError(
-                f"level={self.level!r}: a prediction is for a 'subject' or for the 'population'."
-            )
+            raise InferenceError(f"level={self.level!r}: a prediction is for a 'subject' or for the 'population'.")
         if self.what not in ("mean", "response"):
             raise InferenceError(
                 f"what={self.what!r}: predict the 'mean' (the profile without measurement error) or a "
-                "'response' "
-                "(a new measurement)."
+                "'response' (a new measurement)."
             )
         if self.interval is not None and not 0 < self.interval < 1:
             raise InferenceError(f"interval={self.interval!r}: a level between 0 and 1, such as 0.9.")
@@ -69,8 +66,7 @@ def predict(fit: Fit, newdata: Any, condition_on: Any, options: Options) -> pd.D
     """The table of `Fit.predict`."""
     if condition_on is not None and (options.level == "population" or newdata is None):
         why = (
-            "a prediction for the population does not depend on a subject's measurements: take "
-            "level='subject'"
+            "a prediction for the population does not depend on a subject's measurements: take level='subject'"
             if options.level == "population"
             else "newdata= must say at which rows to predict"
         )
@@ -109,8 +105,7 @@ def _new_rows(fit: Fit, newdata: Any) -> NewRows:
             if column not in frame.columns:
                 raise DataError(
                     f"The new data have no column {column!r}, which says whose profile to predict: add it "
-                    "(a new label "
-                    "for a new subject), or take level='population'."
+                    "(a new label for a new subject), or take level='population'."
                 )
     return apply_design(fit.model.design, frame)
 
@@ -220,7 +215,5 @@ def _limits(prediction, se, more: Uncertainty, options: Options) -> dict[str, np
         return out
     tail = (1 + options.interval) / 2
     ν = more.df
-    quantile = np.where(
-        np.isfinite(ν), stats.t.ppf(tail, np.where(np.isfinite(ν), ν, 1.0)), stats.norm.ppf(tail)
-    )
+    quantile = np.where(np.isfinite(ν), stats.t.ppf(tail, np.where(np.isfinite(ν), ν, 1.0)), stats.norm.ppf(tail))
     return out | {"lower": prediction - quantile * se, "upper": prediction + quantile * se}

@@ -95,8 +95,7 @@ def sensitivity(rows: Stacked, covariance: Covariance, Î¸, found: Conditional, Î
     if largest > _DENSE:
         raise InferenceError(
             "Degrees of freedom of predictions need the covariance of all rows that are correlated, here "
-            f"{largest} (the "
-            f"limit is {_DENSE}): leave out df=; with so many rows normal quantiles serve."
+            f"{largest} (the limit is {_DENSE}): leave out df=; with so many rows normal quantiles serve."
         )
     T, K = len(found.u), covariance.size
     gradient, theta = np.zeros((T, K)), np.zeros(T)

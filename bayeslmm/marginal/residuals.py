@@ -69,8 +69,7 @@ def standardized(fit: Fit, r: np.ndarray) -> np.ndarray:
     if largest > _DENSE:
         raise InferenceError(
             f"Standardised residuals need the factor of V, which here has a block of {largest} rows (the "
-            "limit is "
-            f"{_DENSE}): take kind='conditional' or 'pearson'."
+            f"limit is {_DENSE}): take kind='conditional' or 'pearson'."
         )
     order = time_order(fit, rows)
     rows = _reordered(rows, order)

@@ -101,9 +101,7 @@ def _subjects(model: LMM, new, codes) -> list[np.ndarray]:
     assert name is not None
     for x in new:
         if name not in x.frame:
-            raise DataError(
-                f"The new data have no column {name!r}, the subject of the residual {residual.spec}."
-            )
+            raise DataError(f"The new data have no column {name!r}, the subject of the residual {residual.spec}.")
     labels = np.concatenate([text_labels(x.frame[name], name) for x in new])
     return _split(extend_codes(list(subject_labels(design, residual)), labels)[0], new)
 
@@ -111,9 +109,7 @@ def _subjects(model: LMM, new, codes) -> list[np.ndarray]:
 def stack_fit(model: LMM) -> Stacked:
     """The fit's rows twice: to condition on, and as targets."""
     d, r = model.design, model.residual
-    own = Extra(
-        d.X, None, d.offset, tuple(t.Z for t in d.terms), tuple(t.codes for t in d.terms), r.rows, r.subject
-    )
+    own = Extra(d.X, None, d.offset, tuple(t.Z for t in d.terms), tuple(t.codes for t in d.terms), r.rows, r.subject)
     return stack(model, None, own, tuple(len(t.levels) for t in d.terms))
 
 
@@ -166,10 +162,9 @@ def _no_ties(model: LMM, rows: Stacked) -> None:
     if tied.size:
         raise DataError(
             f"Row {int(tied[0]) - len(model.design.y)} of condition_on is at a place where its subject is "
-            "already observed "
-            f"({model.residual.spec.parts[0].column} = {place[tied[0]]:g}), and {model.residual.spec} has "
-            "no measurement "
-            "error that could tell the two values apart: leave out rows that the fit has seen."
+            f"already observed ({model.residual.spec.parts[0].column} = {place[tied[0]]:g}), and "
+            f"{model.residual.spec} has no measurement error that could tell the two values apart: leave "
+            "out rows that the fit has seen."
         )
 
 
