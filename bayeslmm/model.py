@@ -78,7 +78,8 @@ class LMM:
     def to_pymc(self, parametrization: str = "noncentered", *, priors: Any = None):
         """The hierarchical model as an ordinary pm.Model, to extend, sample or inspect.
 
-        parametrization: "noncentered" (w = D L z) or "centered" (w ~ N(0, G)). priors: see `default_priors`.
+        parametrization: "noncentered" (w = D L z), "centered" (w ~ N(0, G)) or "marginal" (w integrated out;
+        `random_effect_draws` finds it afterwards). priors: see `default_priors`.
         """
         from .hierarchical import build
 

@@ -18,6 +18,7 @@ from .builder import build
 from .groups import complete
 from .overrides import resolve_priors
 from .proper import require_proper_posterior
+from .recover import random_effect_draws
 
 if TYPE_CHECKING:
     from ..model import LMM
@@ -64,6 +65,9 @@ def sample(
     seed = _seed(random_seed)
     tree = _run(built, {"draws": draws, "tune": tune, "chains": chains, "random_seed": seed,
                         "progressbar": progressbar, **kwargs})  # fmt: skip
+    if parametrization == "marginal" and model.design.terms:
+        w = random_effect_draws(model, tree, random_seed=seed)
+        tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().merge(w))
     seconds = time.perf_counter() - began
     facts = {"sampler": f"nuts ({kwargs.get('nuts_sampler', 'pymc')})", "seconds": seconds, "seed": seed}
     return complete(model, chosen, tree, facts, prior_draws)
