@@ -1,13 +1,13 @@
 """The collapsed sampler beside PyMC's NUTS under the same priors: 20,000 draws of each, every quantity.
 
-    python tests/simulations/collapsed.py [name ...]
+    python tests/simulations/collapsed.py [--each DRAWS] [name ...]
 
 For each variance parameter, coefficient and random effect: mean, sd and the 5, 50 and 95 % quantiles, and their
 difference in Monte Carlo standard errors (those of NUTS from its effective sample size, those of the collapsed
 sampler from independent draws). Results are in collapsed.md.
 """
 
-import sys
+import argparse
 import time
 import warnings
 from pathlib import Path
@@ -78,12 +78,13 @@ def errors(x, independent):
         yield np.quantile(flat, q), (b - a) / 2
 
 
-def compare(name, model, draws=20_000, seed=1):
+def compare(name, model, draws=20_000, each=10_000, seed=1):
+    """One row of the table; `each`: NUTS draws of each of four chains."""
     start = time.perf_counter()
     collapsed = model.sample(draws=draws // 4, random_seed=seed, prior_draws=0)
     took = [time.perf_counter() - start]
     start = time.perf_counter()
-    nuts = model.sample("nuts", draws=max(draws // 2, 5000), tune=1500, chains=4, cores=2, random_seed=seed,
+    nuts = model.sample("nuts", draws=each, tune=1500, chains=4, cores=2, random_seed=seed,
                         target_accept=0.97, prior_draws=0, progressbar=False)  # fmt: skip
     took.append(time.perf_counter() - start)
     a, b = quantities(model, collapsed), quantities(model, nuts)
@@ -104,6 +105,11 @@ def compare(name, model, draws=20_000, seed=1):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
+    options = argparse.ArgumentParser()
+    options.add_argument("names", nargs="*")
+    options.add_argument("--each", type=int, default=10_000)
+    given = options.parse_args()
     for name, model in models().items():
-        if len(sys.argv) == 1 or name in sys.argv[1:]:
-            print({k: round(v, 3) if isinstance(v, float) else v for k, v in compare(name, model).items()}, flush=True)
+        if not given.names or name in given.names:
+            row = compare(name, model, each=given.each)
+            print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
