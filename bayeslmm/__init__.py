@@ -66,6 +66,7 @@ _WHERE = {
     "posterior_predict": "hierarchical.predict",
     "bayes_factor": "hierarchical.evidence",
     "random_effect_draws": "hierarchical.recover",
+    "sbc": "hierarchical.calibration",
     # errors
     "BayesLMMError": "errors",
     "FormulaError": "errors",
