@@ -191,7 +191,7 @@ def invert(V: Any) -> tuple[Any, Any]:
     m = V.type.shape[2]
     if m > _BY_HAND:
         L = pt.linalg.cholesky(V)
-        eye = np.broadcast_to(np.eye(m), (V.type.shape[0], m, m))
+        eye = pt.as_tensor(np.broadcast_to(np.eye(m), (V.type.shape[0], m, m)))
         half = pt.linalg.solve_triangular(L, eye, lower=True)
         log_diagonal = pt.log(pt.diagonal(L, axis1=1, axis2=2))
         return (half[:, :, :, None] * half[:, :, None, :]).sum(axis=1), 2 * log_diagonal.sum(axis=1)

@@ -44,7 +44,8 @@ def random_effect_draws(
         kept[0] = _places(design.terms[0].levels.tolist(), design.terms[0].group, subjects)
     only = None if subjects is None else kept[0]
     w = draw_effects(target, linear_draws(model, draws), b, np.random.default_rng(random_seed), only)
-    found, coords = {}, {d: draws.coords[d] for d in ("chain", "draw")}
+    found: dict[str, Any] = {}
+    coords: dict[str, Any] = {d: draws.coords[d] for d in ("chain", "draw")}
     for i, (term, own) in enumerate(zip(design.terms, w, strict=True)):
         if i and only is not None and i in blocks.within:
             continue  # of a nested factor only the levels of the chosen subjects were drawn
