@@ -133,3 +133,13 @@ def test_parameters_that_can_be_exchanged_are_named(residual):
 def test_intercept_beside_autoregression_is_identified():
     fit = bl.LMM("distance ~ age * Sex + (1 | Subject)", bl.load_dataset("orthodont"), residual=bl.AR1("age")).fit()
     assert fit.convergence.status == "converged"
+
+
+def test_random_effect_for_every_level_of_a_fixed_one():
+    """REML has no information about a variance between levels that are fixed effects too; tests say so."""
+    fit = bl.LMM("score ~ Worker + (1 | Worker)", bl.load_dataset("machines")).fit()
+    assert fit.convergence.status == "not identified"
+    assert "sd_Worker[Intercept]" in fit.convergence.message
+    with pytest.raises(bl.InferenceError, match="not positive definite"):
+        fit.summary("satterthwaite")
+    assert np.isfinite(fit.summary("residual")["se"]).all()

@@ -15,7 +15,7 @@ from ..design import Design
 from ..errors import DesignError
 from .batch import Blocks
 from .blocks import arrange, compress
-from .information import estimated_parameters
+from .information import estimated_parameters, information
 from .likelihood import Evaluation
 from .optimise import DECREMENT, ZERO, Optimum, maximise
 from .predictors import blups
@@ -96,7 +96,7 @@ def assemble(blocks: Blocks, covariance: Covariance, residual: BoundResidual, op
         cov_beta=blocks.y_scale**2 * (back @ at.A_inverse @ back.T),
         w=blups(blocks, covariance, optimum.θ, at.beta),
         evaluation=at,
-        convergence=_judge(covariance, residual, optimum),
+        convergence=_judge(covariance, residual, optimum, reml),
     )
 
 
@@ -144,7 +144,7 @@ def _has_error(design: Design, blocks: Blocks) -> None:
 # --- the verdict ------------------------------------------------------------------------------------------
 
 
-def _judge(covariance: Covariance, residual: BoundResidual, optimum: Optimum) -> Convergence:
+def _judge(covariance: Covariance, residual: BoundResidual, optimum: Optimum, reml: bool) -> Convergence:
     edge = boundary(covariance, residual, optimum.θ)
     ok = optimum.decrement < 1e3 * DECREMENT and not optimum.stuck
     gradient = float(optimum.decrement)
@@ -154,6 +154,13 @@ def _judge(covariance: Covariance, residual: BoundResidual, optimum: Optimum) ->
             "log-likelihood. The model may be too rich for the data: try fewer random effects or a simpler residual."
         )
         return Convergence("not converged", gradient, edge, optimum.iterations, message)
+    absorbed = absorbed_parameters(covariance, optimum, reml)
+    if absorbed:
+        message = (
+            f"Not identified: the fixed effects leave no information about {', '.join(absorbed)}, whose value is arbitrary "
+            "(a level of the random effect for each level of a fixed one). Leave out the fixed or the random term."
+        )
+        return Convergence("not identified", gradient, edge, optimum.iterations, message)
     ridge = exchangeable_parameters(covariance, optimum)
     if ridge:
         message = (
@@ -165,6 +172,15 @@ def _judge(covariance: Covariance, residual: BoundResidual, optimum: Optimum) ->
         message = f"Converged on the boundary: {'; '.join(edge)}."
         return Convergence("boundary", gradient, edge, optimum.iterations, message)
     return Convergence("converged", gradient, (), optimum.iterations, f"Converged in {optimum.iterations} iterations.")
+
+
+def absorbed_parameters(covariance: Covariance, optimum: Optimum, reml: bool) -> list[str]:
+    """Parameters whose part of V lies in the space of X: REML has no information about them, ½ tr(PV_jPV_j) = 0."""
+    if not reml:
+        return []
+    left = np.diag(information(optimum.evaluation, "expected", reml=True))
+    whole = 0.5 * np.diag(optimum.evaluation.moments.tjk)
+    return [covariance.names[k] for k in np.flatnonzero(left < 1e-9 * whole)]
 
 
 def exchangeable_parameters(covariance: Covariance, optimum: Optimum) -> list[str]:
