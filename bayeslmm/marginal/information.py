@@ -42,7 +42,8 @@ def covariance_of_parameters(at: Evaluation, kind: str, keep: np.ndarray, *, rem
     size = np.sqrt(np.abs(np.diag(H)))
     size = np.where(size > 0, size, 1.0)
     values, vectors = np.linalg.eigh(H / np.outer(size, size))
-    if values[0] <= 1e-10:
+    whole = 0.5 * np.diag(at.moments.tjk)[keep]
+    if values[0] <= 1e-10 or (np.diag(H) <= 1e-11 * whole).any():
         raise InferenceError(
             f"The {kind} information about the variance parameters is not positive definite: a variance is on its "
             "boundary, or two components cannot be told apart. "
