@@ -27,8 +27,10 @@ def means(model: LMM, draws: xr.Dataset) -> np.ndarray:
         out += _flat(fixed_draws(model, draws)) @ design.X.T
     for term in design.terms:
         w = _flat(effect_draws(model, draws, term.group))
-        for j in range(term.Z.shape[1]):
-            out += term.Z[:, j] * w[:, term.codes, j]
+        for j, z in enumerate(term.Z.T):
+            own = np.ascontiguousarray(w[..., j])
+            for s in range(len(out)):  # a draw at a time stays in cache
+                out[s] += own[s][term.codes] if (z == 1).all() else own[s][term.codes] * z
     return out
 
 

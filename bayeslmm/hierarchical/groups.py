@@ -20,7 +20,7 @@ from .slots import effect_dim
 if TYPE_CHECKING:
     from ..model import LMM
 
-LARGEST = 50_000_000  # numbers in one group: larger ones are left out, and the attributes say so
+LARGEST = 20_000_000  # numbers in one group: larger ones are left out, and the attributes say so
 
 
 def complete(model: LMM, priors: Priors, tree: xr.DataTree, facts: dict[str, Any], draws: int) -> xr.DataTree:

@@ -21,6 +21,8 @@ from .target import Target
 if TYPE_CHECKING:
     from ...model import LMM
 
+_EFFECTS = 50_000_000  # numbers in the draws of w that are kept without being asked for
+
 
 def sample_collapsed(
     model: LMM,
@@ -34,8 +36,8 @@ def sample_collapsed(
 ) -> xr.DataTree:
     """Independent draws from the posterior: variance parameters by importance sampling, β and w exactly.
 
-    effects: whether the tree holds w; by default unless there are more than 50 million numbers in draws x
-    rows (`random_effect_draws` then gives those of chosen subjects). prior_draws: in the groups `prior` and
+    effects: whether the tree holds w; by default unless that is more than 50 million numbers
+    (`random_effect_draws` then gives those of chosen subjects). prior_draws: in the groups `prior` and
     `prior_predictive`. Attributes of the tree: khat (Pareto k̂ of the importance weights, the certificate),
     ess, log_evidence with log_evidence_error, method, and the steps taken.
 
@@ -56,7 +58,9 @@ def sample_collapsed(
     shape = Shape(chains, draws)
     b = draw_beta(target, found.draws, rng)
     if effects is None:
-        effects = chains * draws * len(model.design.y) <= LARGEST
+        numbers = sum(len(t.levels) * len(t.effects) for t in model.design.terms)
+        size = chains * draws * len(model.design.y)
+        effects = size <= LARGEST or chains * draws * numbers <= _EFFECTS
     w = draw_effects(target, found.draws.θ, b, rng) if effects else None
     beta = beta_of_data(target.blocks, b)
     tree = xr.DataTree.from_dict({
