@@ -196,7 +196,7 @@ def _code(options: argparse.Namespace, seed: int) -> str:
     words += [f"residual={' + '.join(f'bl.{part}' for part in parse_residual(residual))}"] if residual else []
     words += [f"weights={options.weights!r}"] if options.weights else []
     lines += [f"model = bl.LMM({', '.join(words)})", f"fit = model.fit({options.method!r})"]
-    names = []
+    names: list[str] = []
     for sampler in _samplers(options):
         given = ", ".join(f"{k}={v!r}" for k, v in _sampling(options, sampler, seed).items())
         names.append("posterior" if not names else sampler)
