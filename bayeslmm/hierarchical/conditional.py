@@ -18,6 +18,8 @@ from . import rows
 if TYPE_CHECKING:
     from ..model import LMM
 
+_CACHE = 100_000  # numbers of a chunk that stay close to the processor
+
 
 def means(model: LMM, draws: xr.Dataset) -> np.ndarray:
     """E[y | β, w] = Xβ + Zw + offset of each draw (S, n)."""
@@ -28,9 +30,11 @@ def means(model: LMM, draws: xr.Dataset) -> np.ndarray:
     for term in design.terms:
         w = _flat(effect_draws(model, draws, term.group))
         for j, z in enumerate(term.Z.T):
-            own = np.ascontiguousarray(w[..., j])
-            for s in range(len(out)):  # a draw at a time stays in cache
-                out[s] += own[s][term.codes] if (z == 1).all() else own[s][term.codes] * z
+            own, one = np.ascontiguousarray(w[..., j]), bool((z == 1).all())
+            step = max(1, _CACHE // len(z))
+            for k in range(0, len(out), step):
+                here = own[k : k + step, term.codes]
+                out[k : k + step] += here if one else here * z
     return out
 
 
@@ -43,14 +47,21 @@ def linear_draws(model: LMM, draws: xr.Dataset) -> np.ndarray:
     return np.concatenate(linear).T
 
 
-def log_likelihood(model: LMM, draws: xr.Dataset) -> np.ndarray:
-    """log p(y | β, w, θ) of each draw: by row where rows are independent (S, n), else by subject (S, N)."""
-    return rows.log_likelihood(model, linear_draws(model, draws), model.design.y - means(model, draws))
+def log_likelihood(model: LMM, draws: xr.Dataset, mean: np.ndarray | None = None) -> np.ndarray:
+    """log p(y | β, w, θ) of each draw: by row where rows are independent (S, n), else by subject (S, N).
+
+    mean (S, n): `means` of the same draws, where they are known.
+    """
+    mean = means(model, draws) if mean is None else mean
+    return rows.log_likelihood(model, linear_draws(model, draws), model.design.y - mean)
 
 
-def replicate(model: LMM, draws: xr.Dataset, rng: np.random.Generator) -> np.ndarray:
-    """One new y for the same rows and the same w from each draw (S, n)."""
-    return rows.replicate(model, linear_draws(model, draws), means(model, draws), rng)
+def replicate(
+    model: LMM, draws: xr.Dataset, rng: np.random.Generator, mean: np.ndarray | None = None
+) -> np.ndarray:
+    """One new y for the same rows and the same w from each draw (S, n); mean as in `log_likelihood`."""
+    mean = means(model, draws) if mean is None else mean
+    return rows.replicate(model, linear_draws(model, draws), mean, rng)
 
 
 def _flat(a: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .conditional import log_likelihood, replicate
+from .conditional import log_likelihood, means, replicate
 from .defaults import Priors
 from .log_prior import log_prior
 from .naming import response_name
@@ -34,8 +34,9 @@ def complete(model: LMM, priors: Priors, tree: xr.DataTree, facts: dict[str, Any
     groups: dict[str, xr.Dataset] = {"log_prior": log_prior(model, priors, posterior)}
     size = posterior.sizes["chain"] * posterior.sizes["draw"] * len(model.design.y)
     if size <= LARGEST:
-        groups["log_likelihood"] = _log_likelihood(model, posterior)
-        groups["posterior_predictive"] = _predictive(model, posterior, rng)
+        mean = means(model, posterior)
+        groups["log_likelihood"] = _log_likelihood(model, posterior, mean)
+        groups["posterior_predictive"] = _predictive(model, posterior, rng, mean)
     else:
         left_out += ["log_likelihood", "posterior_predictive"]
     if priors.proper and draws and draws * len(model.design.y) <= LARGEST:
@@ -89,9 +90,9 @@ def _sample_coords(draws: xr.Dataset) -> dict[str, Any]:
     return {d: draws.coords[d] for d in ("chain", "draw")}
 
 
-def _log_likelihood(model: LMM, draws: xr.Dataset) -> xr.Dataset:
+def _log_likelihood(model: LMM, draws: xr.Dataset, mean: np.ndarray) -> xr.Dataset:
     dim, labels = unit(model)
-    return _array(model, draws, log_likelihood(model, draws), dim, labels)
+    return _array(model, draws, log_likelihood(model, draws, mean), dim, labels)
 
 
 def unit(model: LMM) -> tuple[str, np.ndarray]:
@@ -107,8 +108,10 @@ def unit(model: LMM) -> tuple[str, np.ndarray]:
     return name, np.array([str(x) for x in labels], dtype=object)
 
 
-def _predictive(model: LMM, draws: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
-    return _array(model, draws, replicate(model, draws, rng), "obs", np.arange(len(model.design.y)))
+def _predictive(
+    model: LMM, draws: xr.Dataset, rng: np.random.Generator, mean: np.ndarray | None = None
+) -> xr.Dataset:
+    return _array(model, draws, replicate(model, draws, rng, mean), "obs", np.arange(len(model.design.y)))
 
 
 def _array(model: LMM, draws: xr.Dataset, values: np.ndarray, dim: str, labels: Any) -> xr.Dataset:
