@@ -15,7 +15,7 @@ path, formula, group = sys.argv[1:]
 data = pd.read_csv(path, dtype={group: str})
 start = time.perf_counter()
 model = bambi.Model(formula, data)
-tree = model.fit(draws=1000, tune=1000, chains=4, nuts_sampler="nutpie", random_seed=1, progressbar=False)
+tree = model.fit(draws=1000, tune=1000, chains=4, inference_method="nutpie", random_seed=1, progressbar=False)
 seconds = time.perf_counter() - start
 ess = az.ess(tree)
 values = ess.to_dataset() if hasattr(ess, "to_dataset") else ess
