@@ -35,6 +35,7 @@ _WHERE = {
     "compare": "comparison",
     "Comparison": "comparison",
     "write_report": "report",
+    "explained_variance": "explained",
     # two stages and the variogram
     "two_stage": "twostage",
     "TwoStage": "twostage",

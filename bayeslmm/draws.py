@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from . import manyvalues
 from .errors import InferenceError
+from .manyvalues import Many
 from .parameters import Parameter
 
 if TYPE_CHECKING:
@@ -60,6 +62,15 @@ def parameter_draws(model: LMM, posterior: xr.Dataset) -> dict[str, np.ndarray]:
         for name, label in zip(parameter.full_names(), parameter.labels or (None,), strict=True):
             out[name] = _entry(draws, parameter, label)
     return out
+
+
+def linear_draws(model: LMM, draws: xr.Dataset) -> np.ndarray:
+    """Linear coordinates θ of each draw (S, K)."""
+    found = parameter_draws(model, draws)
+    natural = np.stack([found[name].ravel() for name in model.covariance.names], axis=-1)
+    parts = zip(model.covariance.structures, model.covariance.slices, strict=True)
+    linear = [s.linear_from_natural(Many(natural[:, k].T), manyvalues).a for s, k in parts]
+    return np.concatenate(linear).T
 
 
 def population_draws(model: LMM, posterior: xr.Dataset) -> xr.Dataset:

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from .errors import DataError, InferenceError
+from .explained import explained_of_fit
 from .marginal.bootstrap import Bootstrap, bootstrap, simulated
 from .marginal.covariances import subject_covariance
 from .marginal.covtest import covtest
@@ -105,6 +106,10 @@ class Fit:
         The lecture's are on the log-likelihood scale (larger is better), the others on that of -2 log-likelihood.
         """
         return criteria(self, convention)
+
+    def explained_variance(self) -> pd.Series:
+        """R² marginal and conditional, and the intraclass correlation of each grouping factor, at the estimates."""
+        return explained_of_fit(self)
 
     def predict(self, newdata: Any = None, *, level: str = "subject", what: str = "mean", se: bool = True,
                 interval: float | None = None, df: str | None = None, condition_on: Any = None,

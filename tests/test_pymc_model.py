@@ -17,9 +17,9 @@ from scipy import stats
 import bayeslmm.covariance as cov
 from bayeslmm.covariance import Rows
 from bayeslmm.datasets import load_dataset
+from bayeslmm.draws import linear_draws
 from bayeslmm.errors import SamplingError
 from bayeslmm.hierarchical import HalfNormal, Normal, StudentT, build
-from bayeslmm.hierarchical.conditional import linear_draws
 from bayeslmm.marginal.blocks import arrange
 from bayeslmm.marginal.likelihood import evaluate
 from bayeslmm.model import LMM

@@ -208,7 +208,7 @@ def model_density(model, tree):
     from scipy import stats
     from test_pymc_model import dense_covariance
 
-    from bayeslmm.hierarchical.conditional import linear_draws
+    from bayeslmm.draws import linear_draws
 
     θ, beta = linear_draws(model, tree["posterior"].to_dataset()), tree["posterior"]["beta"].values[0]
     return [

@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+from scipy.sparse import csr_array
 
-from .. import manyvalues
-from ..draws import effect_draws, fixed_draws, parameter_draws
-from ..manyvalues import Many
+from ..draws import effect_draws, fixed_draws, linear_draws
 from . import rows
 
 if TYPE_CHECKING:
+    from ..design import Term
     from ..model import LMM
-
-_CACHE = 100_000  # numbers of a chunk that stay close to the processor
-
 
 def means(model: LMM, draws: xr.Dataset) -> np.ndarray:
     """E[y | β, w] = Xβ + Zw + offset of each draw (S, n)."""
@@ -29,22 +26,8 @@ def means(model: LMM, draws: xr.Dataset) -> np.ndarray:
         out += _flat(fixed_draws(model, draws)) @ design.X.T
     for term in design.terms:
         w = _flat(effect_draws(model, draws, term.group))
-        for j, z in enumerate(term.Z.T):
-            own, one = np.ascontiguousarray(w[..., j]), bool((z == 1).all())
-            step = max(1, _CACHE // len(z))
-            for k in range(0, len(out), step):
-                here = own[k : k + step, term.codes]
-                out[k : k + step] += here if one else here * z
+        out += (_sparse(term) @ w.reshape(len(w), -1).T).T
     return out
-
-
-def linear_draws(model: LMM, draws: xr.Dataset) -> np.ndarray:
-    """Linear coordinates θ of each draw (S, K)."""
-    found = parameter_draws(model, draws)
-    natural = np.stack([found[name].ravel() for name in model.covariance.names], axis=-1)
-    parts = zip(model.covariance.structures, model.covariance.slices, strict=True)
-    linear = [s.linear_from_natural(Many(natural[:, k].T), manyvalues).a for s, k in parts]
-    return np.concatenate(linear).T
 
 
 def log_likelihood(model: LMM, draws: xr.Dataset, mean: np.ndarray | None = None) -> np.ndarray:
@@ -62,6 +45,13 @@ def replicate(
     """One new y for the same rows and the same w from each draw (S, n); mean as in `log_likelihood`."""
     mean = means(model, draws) if mean is None else mean
     return rows.replicate(model, linear_draws(model, draws), mean, rng)
+
+
+def _sparse(term: Term) -> csr_array:
+    """Z (n, N q), q effects of each of N levels."""
+    n, q = term.Z.shape
+    columns = term.codes[:, None] * q + np.arange(q)
+    return csr_array((term.Z.ravel(), columns.ravel(), np.arange(n + 1) * q), shape=(n, len(term.levels) * q))
 
 
 def _flat(a: np.ndarray) -> np.ndarray:

@@ -17,14 +17,14 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp
 
-from ..draws import parameter_draws, posterior_group
+from ..draws import linear_draws, parameter_draws, posterior_group
 from ..errors import InferenceError
 from .collapsed.deletion import Deletion
 from .collapsed.mode import modes
 from .collapsed.search import search
 from .collapsed.target import Evaluated, Target
 from .collapsed.weights import smooth_tail
-from .conditional import linear_draws, means
+from .conditional import means
 from .defaults import Priors
 from .groups import unit as unit_labels
 from .overrides import resolve_priors

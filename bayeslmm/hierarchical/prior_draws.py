@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from ..draws import linear_draws
 from ..manyvalues import Many
 from ..marginal.many import matrices_of_G
 from ..marginal.symmetric import root
 from .centring import centring
-from .conditional import linear_draws
 from .defaults import Priors
 from .lkj import LKJ
 from .slots import places

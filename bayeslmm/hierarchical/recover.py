@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..draws import fixed_draws, posterior_group
+from ..draws import fixed_draws, linear_draws, posterior_group
 from ..errors import InferenceError
 from .collapsed.effects import draw_effects
 from .collapsed.target import Target
-from .conditional import linear_draws
 from .defaults import default_priors
 from .slots import effect_dim
 

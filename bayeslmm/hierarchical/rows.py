@@ -29,6 +29,12 @@ def log_likelihood(model: LMM, θ: np.ndarray, residual: np.ndarray) -> np.ndarr
     """
     out = np.zeros((len(θ), _units(model)))
     for batch, some, L, unit in _factors(model, θ):
+        if len(L) == 1:
+            sd = _own(L, batch).T
+            np.square(residual[some] / sd, out=out[some])
+            out[some] *= -0.5
+            out[some] -= np.log(sd) + 0.5 * LOG_2PI
+            continue
         r = _gather(residual[some], batch)
         total = np.zeros(r.shape[1:])
         for i in range(len(r)):  # forward substitution, row by row
@@ -67,6 +73,9 @@ def replicate(model: LMM, θ: np.ndarray, mean: np.ndarray, rng: np.random.Gener
     """One new y for the same rows and the same w from every draw: (N, n)."""
     out = mean.copy()
     for batch, some, L, _ in _factors(model, θ):
+        if len(L) == 1:
+            out[some] += _own(L, batch).T * rng.standard_normal(out[some].shape)
+            continue
         z = rng.standard_normal((L.shape[1], len(batch.index), len(out[some])))
         for i in range(len(L)):
             own = L[i][:, batch.owner] if L.shape[2] > 1 else L[i]
@@ -74,6 +83,11 @@ def replicate(model: LMM, θ: np.ndarray, mean: np.ndarray, rng: np.random.Gener
             real = batch.inside[:, i] > 0
             out[some, batch.index[real, i]] += noise[real].T
     return out
+
+
+def _own(L: np.ndarray, batch: Batch) -> np.ndarray:
+    """Standard deviations of independent rows (n, D); (1, D) where all are the same."""
+    return L[0, 0][batch.owner] if L.shape[2] > 1 else L[0, 0]
 
 
 def _row(own: np.ndarray, z: np.ndarray, i: int) -> np.ndarray:

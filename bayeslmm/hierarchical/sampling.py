@@ -16,6 +16,7 @@ from pymc.sampling.parallel import ParallelSamplingError
 from ..errors import SamplingError
 from .builder import build
 from .groups import complete
+from .interrupts import interruptible
 from .overrides import resolve_priors
 from .proper import require_proper_posterior
 from .recover import random_effect_draws
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("nuts",)
 _FAILURES = (pm.exceptions.SamplingError, ParallelSamplingError, FloatingPointError, np.linalg.LinAlgError)
+_LOST = (EOFError, ConnectionError)  # what the pipe to a chain's process says when that is gone
 _INTERNAL = ("z_", "chol_")  # coordinates of the sampler, not quantities of the model
 
 
@@ -54,7 +56,10 @@ def sample(
     ------
     SamplingError
         There is no such sampler, a prior does not fit the model, the posterior is improper, or sampling
-        failed.
+        failed: one chain that fails or ends early is enough.
+    KeyboardInterrupt
+        Ctrl-C. `pm.sample` would return the draws made so far; where they are wanted, call it on
+        `model.to_pymc()`.
     """
     if sampler not in SAMPLERS:
         raise SamplingError(f"sampler={sampler!r}: there are 'collapsed' and 'nuts'.")
@@ -86,13 +91,31 @@ def _run(built: pm.Model, options: dict[str, Any]) -> xr.DataTree:
     options = {"nuts_sampler": "pymc", "target_accept": 0.9, "var_names": kept, **options}
     options.setdefault("quiet", not options["progressbar"])
     try:
-        with built, _without_noise():
-            return pm.sample(**options)
+        with built, _without_noise(), interruptible():
+            tree = pm.sample(**options)
+    except _LOST as error:
+        raise SamplingError(
+            "The process of a chain ended before its draws were complete, so there is no result: it was killed, "
+            "as happens where memory runs out. Try cores=1, fewer chains at a time (cores=), or "
+            "sampler='collapsed'."
+        ) from error
     except _FAILURES as error:
         raise SamplingError(
             f"NUTS failed: {error}. Look at the priors (print default_priors(model)) and at the scale of the "
             "columns; parametrization='centered' may help where groups have many rows."
         ) from error
+    _require_all(tree, options["chains"], options["draws"])
+    return tree
+
+
+def _require_all(tree: xr.DataTree, chains: int, draws: int) -> None:
+    """A callback that raises KeyboardInterrupt, say, leaves PyMC with a part of the draws."""
+    found = tree["posterior"].sizes
+    if (found["chain"], found["draw"]) != (chains, draws):
+        raise SamplingError(
+            f"NUTS stopped early, with {found['chain']} chains of {found['draw']} draws where {chains} of {draws} were "
+            "asked for: no basis for a complete result. For partial draws, call pm.sample on model.to_pymc()."
+        )
 
 
 @contextmanager

@@ -6,8 +6,11 @@ fitted side by side (`batched.py`), elsewhere one after the other from the same 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -153,10 +156,10 @@ def in_chunks(
     """work(size, seed) for chunks of `CHUNK` that add up to n, in order; the answer does not depend on
     `workers`.
 
-    Interrupting ends it at once. With several workers, a script needs the usual ``if __name__ ==
-    "__main__":``.
+    Interrupting ends it at once, with its workers. With several workers, a script needs the usual
+    ``if __name__ == "__main__":``.
 
-    Raises InferenceError for n or workers below one.
+    Raises InferenceError for n or workers below one, and where a worker process is lost.
     """
     if n < 1 or workers < 1:
         raise InferenceError(f"n={n} and workers={workers}: both must be at least 1.")
@@ -175,11 +178,31 @@ def in_chunks(
 
         if workers == 1:
             return counted(work(*job) for job in jobs)
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-        try:
+        with _processes(workers) as pool:
             return counted(pool.map(partial(_apply, work), jobs))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes that do not outlive what they work for, however it ends."""
+    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them too: to stop them is left to this process
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=signal.signal, initargs=ignore
+    )
+    try:
+        yield pool
+    except BaseException as error:
+        for process in list(pool._processes.values()):
+            process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise InferenceError(
+                "A worker process ended before its work was done, so there is no result: it was killed, as "
+                "happens where memory runs out (use fewer workers), or it could not import the script that "
+                'started it (put what the script does under if __name__ == "__main__":).'
+            ) from error
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _apply(work, job):
