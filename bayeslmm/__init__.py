@@ -29,7 +29,7 @@ _WHERE = {
     "TimeCorrelation": "covariance",
     "Correlation": "covariance",
     # several models
-    "compare_models": "marginal.criteria",
+    "compare_models": "several",
     "lrt": "marginal.lrt",
     # both readings side by side
     "compare": "comparison",

@@ -1,8 +1,10 @@
 """Leave-one-out: closed forms against dense normals, exact refits against evidence of the reduced data."""
 
+import arviz as az
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import logsumexp
 from test_likelihood import build, random_parameters
 
 import bayeslmm as bl
@@ -92,12 +94,67 @@ def test_refits_without_a_subject_are_differences_of_evidence(model, posterior):
     np.testing.assert_allclose(list(found.values()), exact(model, posterior, subjects), atol=0.03)
 
 
+def log_normal(V, r):
+    """log N(r; 0, V) of many V (D, m, m); r (D, m) or (m,)."""
+    L = np.linalg.cholesky(V)
+    e = np.linalg.solve(L, np.broadcast_to(r, V.shape[:2])[..., None])[..., 0]
+    logdet = np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
+    return -0.5 * (e**2).sum(axis=1) - logdet - 0.5 * V.shape[1] * np.log(2 * np.pi)
+
+
+def predicted(model, subject):
+    """log E[p(y_s | β, θ)] over a posterior of all other subjects: without weights, without evidence."""
+    data = bl.load_dataset("sleepstudy")
+    own = data[data["Subject"] == subject]
+    others = bl.LMM(FORMULA, data[data["Subject"] != subject])
+    tree = sample_collapsed(others, priors=resolve_priors(model), draws=500, random_seed=3, prior_draws=0)
+    p = {name: a.to_numpy().reshape(-1, *a.shape[2:]) for name, a in tree["posterior"].data_vars.items()}
+    Z = np.column_stack([np.ones(len(own)), own["Days"]])
+    sd = p["sd_Subject"]
+    V = Z @ (p["corr_Subject"] * sd[:, :, None] * sd[:, None]) @ Z.T + p["sigma"][:, None, None] ** 2 * np.eye(len(Z))
+    terms = log_normal(V, own["Reaction"].to_numpy() - p["beta"] @ Z.T)
+    return logsumexp(terms) - np.log(len(terms))
+
+
+def test_loo_by_subject_is_that_of_18_refits(model, posterior):
+    found = loo(model, posterior, "subject")
+    refits = np.array([predicted(model, s) for s in found.elpd_i["Subject"].to_numpy()])
+    assert found.elpd == pytest.approx(refits.sum(), abs=0.3)
+    np.testing.assert_allclose(found.elpd_i, refits, atol=0.3)
+
+
 @pytest.mark.slow
-def test_loo_by_subject_is_that_of_all_refits(model, posterior):
+def test_loo_by_subject_is_that_of_all_evidences(model, posterior):
     whole = sample_collapsed(model, draws=5000, random_seed=4, prior_draws=0)
     refits = exact(model, whole, model.design.terms[0].levels.tolist())
     assert loo(model, whole, "subject").elpd == pytest.approx(refits.sum(), abs=0.3)
     assert refits.sum() == pytest.approx(-885.7, abs=0.3)
+
+
+def on_a_grid(model):
+    """log p(y_rows) of any rows: β integrated out by its normal prior, (sd_Subject, sigma) on a grid."""
+    d, priors = model.design, resolve_priors(model)
+    sd, sigma = (x.ravel() for x in np.meshgrid(np.geomspace(0.01, 40, 70), np.geomspace(0.4, 12, 70)))
+    prior = sum(np.log(stats.t(3, scale=priors[name].scale).pdf(x)) + np.log(x)  # even in log x
+                for name, x in [("sd_Subject[Intercept]", sd), ("sigma", sigma)])  # fmt: skip
+    X = d.X @ np.linalg.inv(centring(d).A)
+    B = np.diag([priors[f"beta[{c}]"].sigma ** 2 for c in d.coefs])
+    r = d.y - X @ [priors[f"beta[{c}]"].mu for c in d.coefs]
+    same = np.equal.outer(d.terms[0].codes, d.terms[0].codes)
+    V = sd[:, None, None] ** 2 * same + sigma[:, None, None] ** 2 * np.eye(len(r)) + X @ B @ X.T
+    return lambda rows: logsumexp(prior + log_normal(V[:, rows[:, None], rows], r[rows]))
+
+
+def test_both_integrated_levels_by_brute_force():
+    model = bl.LMM("distance ~ age + (1 | Subject)", bl.load_dataset("orthodont")[:20])
+    density, everything = on_a_grid(model), np.arange(20)
+    draws = sample_collapsed(model, draws=2000, random_seed=5, prior_draws=0)
+    for unit, units in (("observation-integrated", everything), ("subject", model.design.terms[0].codes)):
+        expected = [density(everything) - density(np.flatnonzero(units != k)) for k in range(units.max() + 1)]
+        found = loo(model, draws, unit)
+        np.testing.assert_allclose(found.elpd_i, expected, atol=0.05)
+        refits = refitted(model, Deletion.of(model, resolve_priors(model), units), [0, 3])
+        np.testing.assert_allclose(list(refits.values()), np.array(expected)[[0, 3]], atol=0.03)
 
 
 def test_levels_of_leaving_out(model, posterior):
@@ -114,10 +171,16 @@ def test_flagged_subjects_are_left_out_in_truth(model, posterior):
     found = loo(model, posterior, "subject")
     plain = loo(model, posterior, "subject", refit=False)
     flagged = plain.pareto_k > 0.7
+    labels = tuple(plain.pareto_k["Subject"].to_numpy()[flagged.to_numpy()])
+    assert "332" in labels
+    assert found.exact == labels
+    assert plain.exact == ()
+    np.testing.assert_allclose(found.elpd_i[flagged], exact(model, posterior, labels), atol=0.03)
     assert bool(np.isnan(found.pareto_k[flagged]).all())
     assert bool((found.elpd_i == plain.elpd_i)[~flagged].all())
     assert not found.warning
     assert "elpd_loo" in str(found)
+    assert "without it, because of its k: 332" in str(found)
 
 
 def test_what_loo_refuses(model, posterior):
@@ -127,6 +190,40 @@ def test_what_loo_refuses(model, posterior):
         loo(model, posterior, "subject", priors={"sigma": HalfNormal(3.0)})
     with pytest.raises(bl.InferenceError, match="no grouping factor"):
         loo(model, posterior, "subject", subject="Days")
+
+
+@pytest.mark.parametrize("unit", ["observation", "subject"])
+def test_models_compared_by_what_they_predict(model, posterior, unit):
+    smaller = bl.LMM("Reaction ~ Days + (1 | Subject)", bl.load_dataset("sleepstudy"))
+    other = sample_collapsed(smaller, draws=500, random_seed=1, prior_draws=0)
+    slope, intercept = loo(model, posterior, unit), loo(smaller, other, unit)
+    table = bl.compare_models(intercept=intercept, slope=slope)
+    assert list(table.index) == ["slope", "intercept"]
+    assert table.attrs["unit"] == unit
+    assert table.loc["intercept", "delta"] == pytest.approx(slope.elpd - intercept.elpd)
+    arviz = az.compare({"intercept": intercept, "slope": slope}, round_to="none")
+    assert table.loc["intercept", "se_delta"] == pytest.approx(arviz.loc["intercept", "dse"])
+    assert table["se"].to_dict() == pytest.approx(arviz["se"].to_dict())
+    assert table["exact"].to_dict() == {"slope": int(unit == "subject"), "intercept": 0}
+    assert bl.compare_models(intercept, slope).index[0] == f"2: {model}"
+
+
+def test_what_cannot_be_compared(model, posterior):
+    by_row, by_subject = loo(model, posterior, "observation"), loo(model, posterior, "subject", refit=False)
+    changed = bl.load_dataset("sleepstudy").assign(Reaction=lambda d: d["Reaction"] + (d["Days"] == 3))
+    other = bl.LMM(FORMULA, changed)
+    elsewhere = loo(other, sample_collapsed(other, draws=100, random_seed=1, prior_draws=0), "observation")
+    for models, message in [
+        ((by_row, by_subject), "different questions"),
+        ((by_row, elsewhere), "different data"),
+        ((by_row, model.fit()), "all of one kind"),
+        ((posterior, by_row), "DataTree"),
+        ((by_row,), "at least two"),
+    ]:
+        with pytest.raises(bl.InferenceError, match=message):
+            bl.compare_models(*models)
+    with pytest.raises(bl.InferenceError, match="information criteria"):
+        bl.compare_models(by_row, by_row, convention="sas")
 
 
 def test_bayes_factor_of_a_slope(model, posterior):

@@ -32,6 +32,7 @@ from .rows import leave_one_out, unit_of_rows
 
 if TYPE_CHECKING:
     from ..model import LMM
+    from .left_out import LeftOut
 
 UNITS = ("observation", "observation-integrated", "subject")
 GOOD_K = 0.7
@@ -47,13 +48,17 @@ def loo(
     priors: Any = None,
     refit: bool = True,
     random_seed: int = 0,
-) -> Any:
+) -> LeftOut:
     """Expected log predictive density of what was left out, as ArviZ's ELPDData.
 
     unit: "observation", "observation-integrated" or "subject"; subject: the grouping factor whose levels
-    are left out, by default the subject of the residual, else the first in the formula. refit: whether
-    units with Pareto k̂ above 0.7 are left out in truth (then their pareto_k is nan, and elpd_i exact).
-    priors: those of the posterior, needed where they are not the default.
+    are left out, by default the subject of the residual, else the first in the formula. priors: those of
+    the posterior, needed where they are not the default.
+
+    refit: whether units with Pareto k̂ above 0.7 are left out by a posterior without them: their pareto_k is
+    then nan, their elpd_i exact, and `exact` names them. For "observation" there is no refit; where it flags
+    rows, "observation-integrated" estimates the same with few. p counts what the terms are not already free
+    of: β, w and θ for "observation", θ alone for the other two.
 
     Raises InferenceError for an unknown unit, and for priors that are not those of the posterior.
     """
@@ -63,11 +68,10 @@ def loo(
     n = len(model.design.y)
     if unit == "observation":
         terms = leave_one_out(model, linear_draws(model, draws), model.design.y - means(model, draws))
-        return _elpd(terms, _weights(terms), "obs", np.arange(n), {}, draws)
+        return _elpd(model, unit, terms, _weights(terms), {}, ("obs", np.arange(n)))
     chosen = _same_priors(model, posterior, priors)
-    codes, dim, labels = (
-        _subjects(model, subject) if unit == "subject" else (np.arange(n), "obs", np.arange(n))
-    )
+    rows = np.arange(n)
+    codes, *labels = _subjects(model, subject) if unit == "subject" else (rows, "obs", rows)
     deletion = Deletion.of(model, chosen, codes)
     terms = deletion.log_density(_evaluated(model, deletion.target, draws))
     found = _weights(terms)
@@ -75,7 +79,7 @@ def loo(
     if refit:
         flagged = [int(k) for k in np.flatnonzero(found.khat > GOOD_K)]
         exact = refitted(model, deletion, flagged, random_seed) if flagged else {}
-    return _elpd(terms, found, dim, labels, exact, draws)
+    return _elpd(model, unit, terms, found, exact, tuple(labels))
 
 
 def refitted(model: LMM, deletion: Deletion, units: list[int], seed: int = 0) -> dict[int, float]:
@@ -128,28 +132,33 @@ def _weights(terms: np.ndarray) -> Smoothed:
     return Smoothed(elpd, khat)
 
 
-def _elpd(terms, found: Smoothed, dim: str, labels, exact: dict[int, float], draws: xr.Dataset) -> Any:
-    from arviz_stats import utils
+def _elpd(model: LMM, unit: str, terms, found: Smoothed, exact: dict[int, float], units: tuple) -> LeftOut:
+    """terms (draws, units); exact: elpd of some units by refits; units: (dimension, labels)."""
+    from .left_out import LeftOut, checksum
 
     elpd, khat = found.elpd.copy(), found.khat.copy()
     for k, value in exact.items():
         elpd[k], khat[k] = value, np.nan
+    dim, labels = units
     n = len(elpd)
     good = min(1 - 1 / np.log10(len(terms)), GOOD_K)
     full = logsumexp(terms, axis=0) - np.log(len(terms))
-    values = {
-        "elpd": float(elpd.sum()),
-        "se": float(np.sqrt(n * elpd.var())),
-        "p": float((full - elpd).sum()),
-        "n_samples": draws.sizes["chain"] * draws.sizes["draw"],
-        "n_data_points": n,
-        "scale": "log",
-        "warning": bool((khat > good).any()),
-        "good_k": good,
-        "elpd_i": xr.DataArray(elpd, dims=dim, coords={dim: labels}, name="elpd_i"),
-        "pareto_k": xr.DataArray(khat, dims=dim, coords={dim: labels}, name="pareto_k"),
-    }
-    return utils.ELPDDataLOO(**values)
+    return LeftOut(
+        elpd=float(elpd.sum()),
+        se=float(np.sqrt(n * elpd.var())),
+        p=float((full - elpd).sum()),
+        n_samples=len(terms),
+        n_data_points=n,
+        scale="log",
+        warning=bool((khat > good).any()),
+        good_k=good,
+        elpd_i=xr.DataArray(elpd, dims=dim, coords={dim: labels}, name="elpd_i"),
+        pareto_k=xr.DataArray(khat, dims=dim, coords={dim: labels}, name="pareto_k"),
+        unit=unit,
+        model=str(model),
+        checksum=checksum(model),
+        exact=tuple(np.asarray(labels)[list(exact)].tolist()),
+    )
 
 
 # --- what the draws and the units are ---------------------------------------------------------------------
