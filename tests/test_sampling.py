@@ -152,13 +152,6 @@ def test_arviz_takes_the_tree(tree):
     az.plot_ppc_dist(tree, num_samples=20)
 
 
-def test_netcdf_round_trip(tmp_path, tree):
-    tree.to_netcdf(tmp_path / "draws.nc", engine="h5netcdf")
-    with xr.open_datatree(tmp_path / "draws.nc", engine="h5netcdf") as back:
-        assert back.attrs["formula"] == tree.attrs["formula"]
-        xr.testing.assert_equal(back["posterior"].to_dataset().load(), tree["posterior"].to_dataset())
-
-
 # --- other models, without NUTS ----------------------------------------------------------------------------
 
 
@@ -172,15 +165,6 @@ def drawn_from_prior(model, draws=6):
     kept = prior[[v for v in prior.data_vars if not str(v).startswith(("z_", "chol_"))]]
     facts = {"sampler": "prior", "seconds": 0.0, "seed": 1}
     return complete(model, default_priors(model), xr.DataTree.from_dict({"/posterior": kept}), facts, 5)
-
-
-def test_names_with_colons_survive(tmp_path):
-    model = LMM("score ~ Machine + (1 | Worker) + (1 | Worker:Machine)", load_dataset("machines"))
-    tree = drawn_from_prior(model)
-    tree.to_netcdf(tmp_path / "draws.nc", engine="h5netcdf")
-    with xr.open_datatree(tmp_path / "draws.nc", engine="h5netcdf") as back:
-        assert back["posterior"]["w_Worker:Machine"].dims == ("chain", "draw", "Worker:Machine", "effect")
-        assert back["prior"]["w_Worker:Machine"].shape == (1, 5, 18, 1)
 
 
 OTHERS = [
@@ -215,13 +199,6 @@ def model_density(model, tree):
         stats.multivariate_normal(model.design.X @ b, dense_covariance(model, x)).logpdf(model.design.y)
         for x, b in zip(θ, beta, strict=True)
     ]
-
-
-def test_a_response_with_a_slash_can_be_saved(tmp_path):
-    model = LMM("I(Yield / 10) ~ 1 + (1 | Batch)", load_dataset("dyestuff"))
-    tree = drawn_from_prior(model)
-    assert list(tree["observed_data"].data_vars) == ["I(Yield ÷ 10)"]
-    tree.to_netcdf(tmp_path / "draws.nc", engine="h5netcdf")
 
 
 # --- refusals ---------------------------------------------------------------------------------------------
