@@ -93,6 +93,9 @@ class LMM:
         sampler: "collapsed" integrates β and w out exactly and draws independent values of the variance
         parameters, with a certificate in the attributes (khat); "nuts" is PyMC. tune, parametrization, progressbar
         and arguments of pm.sample are for NUTS; the collapsed sampler takes `effects` and `prior_draws`.
+
+        Save the tree with its to_netcdf(path), or to_zarr(path) where zarr is installed. Ctrl-C ends either sampler
+        with KeyboardInterrupt and without a result; pm.sample on to_pymc() returns what was drawn until then.
         """
         if sampler == "collapsed":
             from .hierarchical import sample_collapsed
