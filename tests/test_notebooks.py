@@ -10,6 +10,9 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 # relative tolerance of what a sampler computes: four Monte Carlo standard errors and more
 LOOSE = {"beta_posterior": 0.05, "sigma_posterior": 0.02, "largest_slope_difference": None}
+LOOSE |= {"elpd_exact": 4e-4, "elpd_subject": 3e-4, "elpd_integrated": 5e-4}  # of numbers near 900
+LOOSE |= {"elpd_rows_added": 2e-3, "elpd_loglik_added": 5e-3}  # weights with k-hat above 0.7
+LOOSE |= {"delta_serial": 0.1, "delta_diet": None}  # differences of such
 
 
 def headline(notebook) -> dict:
@@ -40,3 +43,14 @@ def test_sleepstudy_headline_numbers():
     assert numbers["se_reml"] == pytest.approx([6.82455653207, 1.54578889629], rel=1e-6)
     assert numbers["divergences"] == 0
     assert numbers["beta_posterior"][1] == pytest.approx(numbers["beta_reml"][1], abs=0.2)
+
+
+def test_leave_one_out_headline_numbers():
+    path = next(path for path in NOTEBOOKS if path.stem == "02_three_leave_one_outs")
+    numbers = headline(nbformat.read(path, as_version=4))
+    exact = numbers["elpd_exact"]
+    assert numbers["elpd_subject"] == pytest.approx(exact, abs=0.3)
+    assert numbers["elpd_loglik_added"] - exact == pytest.approx(21, abs=2)
+    assert numbers["elpd_rows_added"] - exact == pytest.approx(25, abs=2)
+    by_row, by_subject = numbers["delta_diet"]
+    assert abs(by_row) < 1 < 10 < by_subject
