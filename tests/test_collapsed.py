@@ -277,6 +277,29 @@ def test_tree_is_complete(sleepstudy, tmp_path):
     loaded.close()
 
 
+def test_subjects_of_one_row_have_their_place_beside_longer_ones():
+    """Groups of a correlated residual where batches have one, two, ... rows a subject."""
+    data = bl.load_dataset("orthodont")
+    some = data.groupby("Subject").cumcount() < data.groupby("Subject").ngroup() % 4 + 1
+    model = bl.LMM("distance ~ age", data[some], residual=bl.Unstructured("age", subject="Subject"))
+    tree = sample_collapsed(model, draws=3, chains=1, random_seed=1, prior_draws=0)
+    fit = model.fit()
+    subjects = list(data["Subject"].unique())
+    assert sorted(tree.log_likelihood["Subject"].values) == sorted(subjects)
+    post = tree.posterior.to_dataset().isel(chain=0, draw=2)
+    sd, corr = post["sigma"].values, post["corr"].values
+    R = corr * np.outer(sd, sd)
+    ages = list(post["sigma"].coords[post["sigma"].dims[0]].values.astype(float))
+    for s in (subjects[0], subjects[1], subjects[7]):
+        rows = np.flatnonzero((fit.model.design.frame["Subject"] == s).to_numpy())
+        at = [ages.index(a) for a in fit.model.design.frame["age"].iloc[rows]]
+        r = model.design.y[rows] - model.design.X[rows] @ post["beta"].values
+        exact = stats.multivariate_normal.logpdf(r, cov=R[np.ix_(at, at)])
+        found = float(tree.log_likelihood["distance"].sel(Subject=s).isel(chain=0, draw=2))
+        assert found == pytest.approx(exact, rel=1e-9)
+    assert np.isfinite(tree.posterior_predictive["distance"]).all()
+
+
 def test_what_cannot_be_sampled_is_refused(sleepstudy):
     with pytest.raises(bl.SamplingError, match="sampler='nuts'"):
         sample_collapsed(sleepstudy, priors={"Days": StudentT(3, 0, 10)})

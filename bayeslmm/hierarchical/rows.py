@@ -29,7 +29,7 @@ def log_likelihood(model: LMM, θ: np.ndarray, residual: np.ndarray) -> np.ndarr
     """
     out = np.zeros((len(θ), _units(model)))
     for batch, some, L, unit in _factors(model, θ):
-        if len(L) == 1:
+        if model.residual.subject is None:  # rows are independent: one batch, in their order
             sd = _own(L, batch).T
             np.square(residual[some] / sd, out=out[some])
             out[some] *= -0.5
@@ -73,7 +73,7 @@ def replicate(model: LMM, θ: np.ndarray, mean: np.ndarray, rng: np.random.Gener
     """One new y for the same rows and the same w from every draw: (N, n)."""
     out = mean.copy()
     for batch, some, L, _ in _factors(model, θ):
-        if len(L) == 1:
+        if model.residual.subject is None:  # rows are independent: one batch, in their order
             out[some] += _own(L, batch).T * rng.standard_normal(out[some].shape)
             continue
         z = rng.standard_normal((L.shape[1], len(batch.index), len(out[some])))

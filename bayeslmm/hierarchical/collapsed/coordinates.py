@@ -149,7 +149,8 @@ def _partials(r: np.ndarray) -> list[float]:
     if low < 0.02:
         C = (C - np.eye(q)) * 0.98 / (1 - low) + np.eye(q)
     L = np.linalg.cholesky(C)
-    left = np.sqrt(1 - np.cumsum(np.pad(L, ((0, 0), (1, 0)))[:, :-1] ** 2, axis=1))
+    used = np.cumsum(np.pad(L, ((0, 0), (1, 0)))[:, :-1] ** 2, axis=1)
+    left = np.sqrt(np.maximum(1 - used, 0.0))
     return list(np.arctanh(L[i, j] / left[i, j]))
 
 
