@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from dense_normal import fit_at
+from scipy import stats
 
 import bayeslmm as bl
 
@@ -97,15 +98,35 @@ def test_few_subjects_are_wider():
     assert ratio[2] > 1.15
 
 
-def test_each_new_subject_draws_its_own_effects():
+def test_new_subjects_follow_the_G_of_each_draw():
+    """z'w ~ N(0, z'Gz) with the G of the same draw, and nothing in common between two new subjects."""
     data = table(3, 20)
     model = bl.LMM("y ~ t + (t | id)", data)
-    posterior = model.sample(draws=500, chains=2, random_seed=1)
-    new = pd.DataFrame({"t": [0.0, 1.0, 0.0], "id": ["new", "new", "newer"]})
-    u = bl.posterior_predict(model, posterior, new, random_seed=1)["predictions"]["random"].values.reshape(-1, 3)
-    together, apart = np.corrcoef(u.T)[0, 1:]
-    assert together > 0.7
-    assert abs(apart) < 0.15
+    posterior = model.sample(draws=1000, chains=4, random_seed=1)
+    new = pd.DataFrame({"t": [0.0, 6.0, 0.0, 6.0, 2.0], "id": ["new", "new", "newer", "newer", "s3"]})
+    found = bl.posterior_predict(model, posterior, new, random_seed=1)["predictions"]
+    u = found["random"].values.reshape(-1, 5)[:, :4]
+
+    draws = posterior["posterior"]
+    sd = draws["sd_id"].values.reshape(-1, 2)
+    G = draws["corr_id"].values.reshape(-1, 2, 2) * sd[:, :, None] * sd[:, None, :]
+    Z = np.column_stack([np.ones(4), new["t"][:4]])
+    covariance = np.einsum("ni,dij,mj->dnm", Z, G, Z)  # of the four rows, were they of one subject
+    variance = np.einsum("dnn->dn", covariance)
+
+    error = 4 / np.sqrt(len(u))
+    np.testing.assert_allclose(u.var(axis=0) / variance.mean(axis=0), 1, atol=0.15)  # a mixture: heavier tails
+    z = u / np.sqrt(variance)
+    for column in z.T:
+        assert stats.kstest(column, "norm").statistic < 2 / np.sqrt(len(z))
+    np.testing.assert_allclose(np.mean(z**2, axis=0), 1, atol=error * np.sqrt(2))
+    within = covariance[:, [0, 2], [1, 3]] / np.sqrt(variance[:, [0, 2]] * variance[:, [1, 3]])
+    np.testing.assert_allclose(np.mean(z[:, [0, 2]] * z[:, [1, 3]] - within, axis=0), 0, atol=error * np.sqrt(2))
+    np.testing.assert_allclose(z[:, :2].T @ z[:, 2:] / len(z), 0, atol=error)
+    y = (found["y"].values - found["fixed"].values).reshape(-1, 5)[:, :4]
+    total = variance + draws["sigma"].values.reshape(-1, 1) ** 2
+    np.testing.assert_allclose(np.mean(y**2 / total, axis=0), 1, atol=error * np.sqrt(2))
+    np.testing.assert_allclose((y / np.sqrt(total))[:, :2].T @ (y / np.sqrt(total))[:, 2:] / len(y), 0, atol=error)
 
 
 def test_seeds_thinning_and_rows():
