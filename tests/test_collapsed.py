@@ -300,6 +300,14 @@ def test_subjects_of_one_row_have_their_place_beside_longer_ones():
     assert np.isfinite(tree.posterior_predictive["distance"]).all()
 
 
+def test_without_w_there_are_the_parameters_and_w_on_demand(sleepstudy):
+    tree = sample_collapsed(sleepstudy, draws=50, effects=False, random_seed=3)
+    assert "w_Subject" not in tree.posterior
+    assert "log_likelihood" not in tree.children
+    assert tree.attrs["left_out"] == "log_likelihood, posterior_predictive, prior_predictive"
+    assert bl.random_effect_draws(sleepstudy, tree, ["308"], random_seed=1)["w_Subject"].shape == (4, 50, 1, 2)
+
+
 def test_what_cannot_be_sampled_is_refused(sleepstudy):
     with pytest.raises(bl.SamplingError, match="sampler='nuts'"):
         sample_collapsed(sleepstudy, priors={"Days": StudentT(3, 0, 10)})

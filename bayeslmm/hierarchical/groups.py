@@ -26,14 +26,16 @@ LARGEST = 20_000_000  # numbers in one group: larger ones are left out, and the 
 def complete(model: LMM, priors: Priors, tree: xr.DataTree, facts: dict[str, Any], draws: int) -> xr.DataTree:
     """Add all groups to a tree with a posterior (and sample_stats).
 
-    facts: sampler, seconds, seed; draws: of the prior. Improper priors have no prior draws.
+    facts: sampler, seconds, seed; draws: of the prior. Improper priors have no prior draws. What needs w is left
+    out where the posterior does not hold it.
     """
     posterior = tree["posterior"].to_dataset()
     rng = np.random.default_rng(facts["seed"])
     left_out = []
     groups: dict[str, xr.Dataset] = {"log_prior": log_prior(model, priors, posterior)}
     size = posterior.sizes["chain"] * posterior.sizes["draw"] * len(model.design.y)
-    if size <= LARGEST:
+    whole = all(f"w_{t.group}" in posterior for t in model.design.terms)
+    if whole and size <= LARGEST:
         mean = means(model, posterior)
         groups["log_likelihood"] = _log_likelihood(model, posterior, mean)
         groups["posterior_predictive"] = _predictive(model, posterior, rng, mean)
@@ -41,9 +43,12 @@ def complete(model: LMM, priors: Priors, tree: xr.DataTree, facts: dict[str, Any
         left_out += ["log_likelihood", "posterior_predictive"]
     if priors.proper and draws and draws * len(model.design.y) <= LARGEST:
         groups["prior"] = prior_draws(model, priors, posterior, draws, rng)
+    else:
+        left_out += ["prior"]
+    if whole and "prior" in groups:
         groups["prior_predictive"] = _predictive(model, groups["prior"], rng)
     else:
-        left_out += ["prior", "prior_predictive"]
+        left_out += ["prior_predictive"]
     groups |= {"observed_data": _observed(model), "constant_data": _constants(model)}
     attributes = _attributes(model, priors, facts, left_out)
     return _assemble(tree, groups, attributes)

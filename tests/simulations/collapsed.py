@@ -1,6 +1,6 @@
 """The collapsed sampler beside PyMC's NUTS under the same priors: 20,000 draws of each, every quantity.
 
-    python tests/simulations/collapsed.py [--each DRAWS] [name ...]
+    python tests/simulations/collapsed.py [--nuts-sampler nutpie] [--times SHARE] [name ...]
 
 For each variance parameter, coefficient and random effect: mean, sd and the 5, 50 and 95 % quantiles, and their
 difference in Monte Carlo standard errors (those of NUTS from its effective sample size, those of the collapsed
@@ -21,6 +21,17 @@ import bayeslmm as bl
 from bayeslmm.draws import effect_draws, population_draws
 
 QUANTILES = (0.05, 0.5, 0.95)
+# parametrization of NUTS, draws of each of its four chains, acceptance aimed at
+RUNS = {
+    "sleepstudy": ("centered", 30_000, 0.9),
+    "sleepstudy ||": ("centered", 30_000, 0.9),
+    "orthodont by Sex": ("centered", 120_000, 0.9),
+    "bodyweight serial + nugget": ("centered", 150_000, 0.9),
+    "pastes": ("noncentered", 60_000, 0.97),
+    "penicillin": ("noncentered", 250_000, 0.9),
+    "fev unstructured": ("noncentered", 15_000, 0.9),
+}
+FEW = ("noncentered", 60_000, 0.99)
 
 
 def models():
@@ -78,26 +89,28 @@ def errors(x, independent):
         yield np.quantile(flat, q), (b - a) / 2
 
 
-def compare(name, model, draws=20_000, each=10_000, seed=1):
-    """One row of the table; `each`: NUTS draws of each of four chains."""
+def compare(name, model, run=FEW, sampler="pymc", draws=20_000, seed=1):
+    """One row of the table; run: as in RUNS."""
+    parametrization, each, accept = run
     start = time.perf_counter()
     collapsed = model.sample(draws=draws // 4, random_seed=seed, prior_draws=0)
     took = [time.perf_counter() - start]
     start = time.perf_counter()
     nuts = model.sample("nuts", draws=each, tune=1500, chains=4, cores=2, random_seed=seed,
-                        target_accept=0.97, prior_draws=0, progressbar=False)  # fmt: skip
+                        nuts_sampler=sampler, parametrization=parametrization,
+                        target_accept=accept, prior_draws=0, progressbar=False)  # fmt: skip
     took.append(time.perf_counter() - start)
     a, b = quantities(model, collapsed), quantities(model, nuts)
     z = pd.DataFrame(
         {key: [(x - y) / np.hypot(e, f) for (x, e), (y, f) in zip(errors(a[key], True), errors(b[key], False), strict=True)]
          for key in a}, index=["mean", "sd", *(f"q{q}" for q in QUANTILES)]).T  # fmt: skip
-    least = min(float(array_stats.ess(x, method="bulk")) for x in b.values())
+    least = min((float(array_stats.ess(x, method="bulk")), name) for name, x in b.items())
     row, column = np.unravel_index(np.argmax(z.abs().to_numpy()), z.shape)
     worst = (z.index[row], z.columns[column])
     divergent = int(nuts["sample_stats"]["diverging"].sum())
     return {
-        "model": name, "quantities": len(z), "largest |z|": z.abs().to_numpy().max(), "where": f"{worst[0]}, {worst[1]}",
-        "share of |z| > 2": float((z.abs() > 2).to_numpy().mean()), "NUTS ESS (least)": least, "divergences": divergent,
+        "model": name, "NUTS": parametrization, "draws": 4 * each, "quantities": len(z), "largest |z|": z.abs().to_numpy().max(), "where": f"{worst[0]}, {worst[1]}",
+        "share of |z| > 2": float((z.abs() > 2).to_numpy().mean()), "NUTS ESS (least)": least[0], "of": least[1], "divergences": divergent,
         "khat": collapsed.attrs["khat"], "method": collapsed.attrs["method"], "ESS of weights": collapsed.attrs["ess"],
         "seconds": took[0], "NUTS seconds": took[1],
     }  # fmt: skip
@@ -107,9 +120,12 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     options = argparse.ArgumentParser()
     options.add_argument("names", nargs="*")
-    options.add_argument("--each", type=int, default=10_000)
+    options.add_argument("--nuts-sampler", default="pymc")
+    options.add_argument("--times", type=float, default=1.0, help="share of the draws of NUTS")
     given = options.parse_args()
     for name, model in models().items():
         if not given.names or name in given.names:
-            row = compare(name, model, each=given.each)
-            print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+            kind, each, accept = RUNS.get(name, FEW)
+            run = (kind, int(given.times * each), accept)
+            row = compare(name, model, run, given.nuts_sampler)
+            print({k: round(float(v), 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
