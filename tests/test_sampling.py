@@ -1,5 +1,8 @@
 """NUTS on sleepstudy, the groups of the result, and what ArviZ does with them."""
 
+import os
+import signal
+import threading
 import time
 
 import arviz as az
@@ -150,6 +153,50 @@ def test_arviz_takes_the_tree(tree):
     az.plot_trace(tree, var_names=["beta"])
     az.plot_rank(tree, var_names=["sigma"])
     az.plot_ppc_dist(tree, num_samples=20)
+
+
+# --- other implementations of NUTS, where they are installed ------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exact():
+    model = LMM("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+    return model, model.sample(draws=2000, random_seed=1, prior_draws=0)
+
+
+@pytest.mark.parametrize("parametrization", ["noncentered", "centered", "marginal"])
+@pytest.mark.parametrize("package", ["nutpie", "numpyro"])
+@pytest.mark.filterwarnings("default")  # of the packages: nobody here can act on them
+def test_other_samplers_give_the_same_tree(package, parametrization, exact, tmp_path):
+    pytest.importorskip(package)
+    model, expected = exact
+    tree = model.sample("nuts", nuts_sampler=package, parametrization=parametrization, draws=500, tune=500,
+                        chains=2, random_seed=3, progressbar=False, prior_draws=20)  # fmt: skip
+    assert tree.attrs["sampler"] == f"nuts ({package})"
+    assert {"diverging", "energy", "n_steps"} <= set(tree["sample_stats"].data_vars)
+    ours, theirs = (t["posterior"].to_dataset() for t in (expected, tree))
+    assert {n: set(v.dims) for n, v in theirs.items()} == {n: set(v.dims) for n, v in ours.items()}
+    for name in ("beta", "sd_Subject", "sigma", "w_Subject"):
+        error = np.hypot(az.mcse(theirs)[name], az.mcse(ours)[name])
+        away = (theirs[name] - ours[name].mean(("chain", "draw"))).mean(("chain", "draw")) / error
+        assert float(np.abs(away).max()) < 5, name
+    tree.to_netcdf(tmp_path / "draws.nc")
+    with xr.open_datatree(tmp_path / "draws.nc") as back:
+        xr.testing.assert_equal(back["posterior"].to_dataset().load(), theirs)
+        assert az.summary(back, var_names=["beta"]).shape[0] == 2
+    assert len(az.psense_summary(tree, var_names=["beta", "sigma"])) == 3
+
+
+@pytest.mark.filterwarnings("default")
+def test_nutpie_is_interrupted():
+    pytest.importorskip("nutpie")
+    model = LMM("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff"))
+    model.sample("nuts", nuts_sampler="nutpie", draws=20, tune=20, chains=2, progressbar=False)
+    timer = threading.Timer(8.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        model.sample("nuts", nuts_sampler="nutpie", draws=3_000_000, chains=2, progressbar=False)
+    timer.cancel()
 
 
 # --- other models, without NUTS ----------------------------------------------------------------------------

@@ -46,8 +46,8 @@ def sample(
 ) -> xr.DataTree:
     """Draw from the posterior by PyMC's NUTS and gather everything that ArviZ reads.
 
-    prior_draws: how many draws of the prior and of its predictions to add. Other arguments go to `pm.sample`
-    (nuts_sampler, target_accept, cores, ...).
+    prior_draws: how many draws of the prior and of its predictions to add. Other arguments go to `pm.sample`:
+    target_accept, cores, nuts_sampler ("nutpie" or "numpyro", where they are installed), ...
 
     Groups: posterior, sample_stats, log_likelihood (by row, or by subject where residuals are correlated),
     log_prior, prior, prior_predictive, posterior_predictive, observed_data, constant_data.
@@ -105,6 +105,9 @@ def _run(built: pm.Model, options: dict[str, Any]) -> xr.DataTree:
             "columns; parametrization='centered' may help where groups have many rows."
         ) from error
     _require_all(tree, options["chains"], options["draws"])
+    posterior = tree["posterior"].to_dataset()
+    inside = [name for name in posterior.data_vars if str(name).startswith(_INTERNAL)]  # nutpie keeps them
+    tree["posterior"] = xr.DataTree(posterior.drop_vars(inside))
     return tree
 
 
