@@ -66,10 +66,10 @@ def subject_table(fit: Fit, posteriors: Posteriors, group: str) -> pd.DataFrame:
 
 
 def diagnostics_table(fit: Fit, posteriors: Posteriors) -> pd.DataFrame:
-    """One row a posterior: chains, draws, the worst R-hat and effective sample sizes, divergences.
+    """One row a posterior: chains, draws, the worst R-hat and effective sample sizes, divergences, k̂, seconds.
 
     The worst is taken over β, the variance parameters and every random effect. R-hat needs two chains and is
-    nan with one; divergences are nan where a sampler knows none.
+    nan with one; divergences are nan where a sampler knows none, khat where there are no importance weights.
     """
     rows = {name: _diagnose(fit, tree) for name, tree in posteriors.items()}
     table = pd.DataFrame.from_dict(rows, orient="index")
@@ -158,6 +158,8 @@ def _diagnose(fit: Fit, tree: xr.DataTree) -> dict[str, float]:
         "ess_bulk": bulk,
         "ess_tail": tail,
         "divergences": _divergences(tree),
+        "khat": float(posterior.attrs.get("khat", np.nan)),
+        "seconds": float(posterior.attrs.get("sampling_time", np.nan)),
     }
 
 

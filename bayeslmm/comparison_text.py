@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from .draws import posterior_group
 from .printing import number, p_value
 
 if TYPE_CHECKING:
@@ -108,10 +110,25 @@ def subject_summary(comparison: Comparison, group: str) -> pd.DataFrame:
 
 def verdicts(comparison: Comparison) -> list[str]:
     """One sentence a posterior: whether its draws can be relied on."""
-    return [_verdict(str(name), row) for name, row in comparison.diagnostics.iterrows()]
+    rows = {str(name): row for name, row in comparison.diagnostics.iterrows()}
+    return [f"{name}: {_verdict(row)}{_certificate(posterior_group(comparison.posteriors[name]).attrs)}" for name, row in rows.items()]
 
 
-def _verdict(name: str, row: pd.Series) -> str:
+def _certificate(facts: Mapping[str, Any]) -> str:
+    """What the collapsed sampler says of itself: k̂, the escalation where there was one, and the evidence."""
+    if "khat" not in facts:
+        return ""
+    khat = f"{facts['khat']:.2f}"
+    if facts["method"] == "importance sampling":
+        text = f" Draws are independent, by importance sampling with Pareto k̂ = {khat} (trusted up to 0.7)."
+    else:
+        text = f" Importance weights were not to be trusted (Pareto k̂ = {khat}), so that an {facts['method']} took over."
+    if "log_evidence" not in facts:
+        return text
+    return f"{text} Log evidence {facts['log_evidence']:.2f} (error {facts['log_evidence_error']:.2g})."
+
+
+def _verdict(row: pd.Series) -> str:
     trouble = []
     if row["rhat"] > 1.01:
         trouble.append(f"R-hat is {row['rhat']:.3f} (1.01 or less is wanted)")
@@ -122,10 +139,10 @@ def _verdict(name: str, row: pd.Series) -> str:
         trouble.append(f"{row['divergences']:.0f} divergent transitions")
     if trouble:
         advice = "Raise target_accept, then draw longer." if row["divergences"] > 0 else "Draw longer."
-        return f"{name}: not yet to be relied on: {'; '.join(trouble)}. {advice}"
+        return f"not yet to be relied on: {'; '.join(trouble)}. {advice}"
     rhat = "" if np.isnan(row["rhat"]) else f"R-hat at most {row['rhat']:.3f}, "
     none = ", no divergences" if row["divergences"] == 0 else ""
-    return f"{name}: {rhat}at least {least:.0f} effective draws of every quantity{none}."
+    return f"{rhat}at least {least:.0f} effective draws of every quantity{none}."
 
 
 # --- formatting ---------------------------------------------------------------------------------------------
@@ -150,6 +167,8 @@ def _cell(column):
         return p_value
     if quantity == "rhat":
         return lambda x: "-" if np.isnan(x) else f"{x:.3f}"
+    if quantity in ("khat", "seconds"):
+        return lambda x: "-" if np.isnan(x) else f"{x:.2f}"
     if quantity == "df":
         return lambda x: "∞" if np.isinf(x) else f"{x:.1f}"
     return number

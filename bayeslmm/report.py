@@ -39,7 +39,8 @@ _CAPTIONS = {
     "profiles": "Data and fitted profiles. The population's line, and each subject's by either engine; the "
     "serial process, where there is one, is not part of the line.",
     "diagnostics": "The worst over β, all variance parameters and all random effects. rhat: R-hat, 1.01 or "
-    "less is wanted; ess: effective sample size in the bulk and the tails, 400 or more is wanted.",
+    "less is wanted; ess: effective sample size in the bulk and the tails, 400 or more is wanted; khat: Pareto k̂ "
+    "of importance weights, 0.7 or less is trusted; seconds: of wall time, compiling included.",
     "trace": "{name}, trace of the draws. Each chain has a colour; healthy chains look alike and wander "
     "over the same range.",
     "rank": "{name}, ranks by chain. How much each chain's ranks depart from uniform: healthy chains stay"

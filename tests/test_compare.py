@@ -152,6 +152,19 @@ def test_good_chains_are_called_good(fit):
     assert "not yet" not in text
 
 
+def test_the_certificate_is_shown(fit):
+    c = bl.compare(fit, fit.model.sample(draws=300, random_seed=1, prior_draws=0))
+    row = c.diagnostics.loc["collapsed"]
+    assert row["khat"] < 0.7
+    assert row["seconds"] > 0
+    assert f"Pareto k̂ = {row['khat']:.2f} (trusted up to 0.7)" in str(c)
+    assert "Log evidence -" in str(c)
+    tree = c.posteriors["collapsed"]
+    tree["posterior"].attrs |= {"khat": 0.93, "method": "ensemble of Markov chains"}
+    text = str(bl.compare(fit, tree))
+    assert "not to be trusted (Pareto k̂ = 0.93), so that an ensemble of Markov chains took over" in text
+
+
 def test_draws_that_never_change_do_not_hide_the_others(fit):
     tree = made_posterior(fit, draws=200)
     tree["posterior"]["w_Subject"].data[..., 0, 1] = 0.0
@@ -250,7 +263,9 @@ def test_draws_of_the_program_itself(fit, tmp_path):
     assert c.variance["NUTS"].loc["sigma", "mean"] == pytest.approx(25.6, abs=1.5)
     eblup, mean = c.subjects["Subject"]["REML"]["eblup"], c.subjects["Subject"]["NUTS"]["mean"]
     assert np.corrcoef(eblup, mean)[0, 1] > 0.99
-    assert np.isfinite(c.diagnostics.loc["NUTS"].to_numpy(float)).all()
+    row = c.diagnostics.loc["NUTS"]
+    assert np.isfinite(row.drop("khat").to_numpy(float)).all()
+    assert np.isnan(row["khat"])
     tree.to_netcdf(tmp_path / "draws.nc", engine="h5netcdf")
     with xr.open_datatree(tmp_path / "draws.nc", engine="h5netcdf") as again:
         pd.testing.assert_frame_equal(bl.compare(fit, again).variance, c.variance)

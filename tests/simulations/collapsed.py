@@ -109,8 +109,10 @@ def compare(name, model, run=FEW, sampler="pymc", draws=20_000, seed=1):
     worst = (z.index[row], z.columns[column])
     divergent = int(nuts["sample_stats"]["diverging"].sum())
     return {
-        "model": name, "NUTS": parametrization, "draws": 4 * each, "quantities": len(z), "largest |z|": z.abs().to_numpy().max(), "where": f"{worst[0]}, {worst[1]}",
-        "share of |z| > 2": float((z.abs() > 2).to_numpy().mean()), "NUTS ESS (least)": least[0], "of": least[1], "divergences": divergent,
+        "model": name, "NUTS": parametrization, "draws": 4 * each, "quantities": len(z),
+        "largest |z|": z.abs().to_numpy().max(), "where": f"{worst[0]}, {worst[1]}",
+        "share of |z| > 2": float((z.abs() > 2).to_numpy().mean()), "NUTS ESS (least)": least[0], "of": least[1],
+        "divergences": divergent,
         "khat": collapsed.attrs["khat"], "method": collapsed.attrs["method"], "ESS of weights": collapsed.attrs["ess"],
         "seconds": took[0], "NUTS seconds": took[1],
     }  # fmt: skip
