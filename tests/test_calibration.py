@@ -1,4 +1,7 @@
-"""Ranks of true values among draws of the collapsed sampler."""
+"""Ranks of true values among draws of the collapsed sampler; the full run is in tests/simulations/calibration.md."""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,27 +9,10 @@ import pytest
 from scipy import stats
 
 import bayeslmm as bl
-from bayeslmm.hierarchical import HalfNormal, LogNormal, Normal
 from bayeslmm.hierarchical.calibration import Calibration, sbc
 
-
-def design(subjects=12, rows=6):
-    g = np.repeat(np.arange(subjects), rows)
-    rng = np.random.default_rng(0)
-    return pd.DataFrame({"g": g.astype(str), "t": np.tile(np.arange(float(rows)), subjects),
-                         "c": rng.permutation(np.resize(list("abcdef"), len(g))), "y": rng.normal(size=len(g))})  # fmt: skip
-
-
-def cases():
-    priors = {"beta": Normal(0.0, 2.0), "sigma": HalfNormal(1.0)}
-    serial = bl.Exponential("t") + bl.Independent()
-    return {
-        "random slope": (bl.LMM("y ~ t + (t | g)", design()), {**priors, "sd_g": HalfNormal(1.0)}),
-        "serial": (bl.LMM("y ~ t + (1 | g)", design(), residual=serial), {
-            **priors, "sd_g": HalfNormal(1.0), "sigma_serial": HalfNormal(1.0), "range": LogNormal(0.5, 0.7)}),
-        "crossed": (bl.LMM("y ~ t + (1 | g) + (1 | c)", design()), {
-            **priors, "sd_g": HalfNormal(1.0), "sd_c": HalfNormal(1.0)}),
-    }  # fmt: skip
+sys.path.insert(0, str(Path(__file__).parent / "simulations"))
+from calibration import cases
 
 
 def test_ranks_of_a_few_replications():

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..model import LMM
 
 _BINS = 20
+_CHUNK = 10  # replications that share one seed, and one step of the bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,9 @@ def sbc(
     root = np.random.SeedSequence(seed_of(seed))
     layout = sample_collapsed(model, draws=2, chains=1, random_seed=1, priors=chosen, prior_draws=0)
     work = partial(_replications, lean, chosen, layout["posterior"].to_dataset(), draws)
-    parts = in_chunks(work, n, seed=root, workers=workers, progress=progress, title="Calibration")
+    parts = in_chunks(
+        work, n, seed=root, workers=workers, progress=progress, title="Calibration", chunk=_CHUNK
+    )
     rows = [row for part in parts for row in part]
     ranks = pd.DataFrame([r for r, _, _ in rows])
     return Calibration(ranks, draws, np.array([k for _, k, _ in rows]), tuple(m for _, _, m in rows))

@@ -152,9 +152,9 @@ def in_chunks(
     workers: int,
     progress: bool,
     title: str,
+    chunk: int = CHUNK,
 ) -> list[Any]:
-    """work(size, seed) for chunks of `CHUNK` that add up to n, in order; the answer does not depend on
-    `workers`.
+    """work(size, seed) for chunks that add up to n, in order; the answer does not depend on `workers`.
 
     Interrupting ends it at once, with its workers. With several workers, a script needs the usual
     ``if __name__ == "__main__":``.
@@ -163,7 +163,7 @@ def in_chunks(
     """
     if n < 1 or workers < 1:
         raise InferenceError(f"n={n} and workers={workers}: both must be at least 1.")
-    sizes = [CHUNK] * (n // CHUNK) + ([n % CHUNK] if n % CHUNK else [])
+    sizes = [chunk] * (n // chunk) + ([n % chunk] if n % chunk else [])
     root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
     jobs = list(zip(sizes, root.spawn(len(sizes)), strict=True))
     with Progress(transient=True, disable=not progress) as bar:
