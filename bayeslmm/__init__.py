@@ -67,6 +67,8 @@ _WHERE = {
     "posterior_predict": "hierarchical.predict",
     "bayes_factor": "hierarchical.evidence",
     "random_effect_draws": "hierarchical.recover",
+    "random_effect_chunks": "hierarchical.recover",
+    "random_effect_summary": "hierarchical.recover",
     "sbc": "hierarchical.calibration",
     # errors
     "BayesLMMError": "errors",

@@ -308,6 +308,25 @@ def test_without_w_there_are_the_parameters_and_w_on_demand(sleepstudy):
     assert bl.random_effect_draws(sleepstudy, tree, ["308"], random_seed=1)["w_Subject"].shape == (4, 50, 1, 2)
 
 
+def test_w_as_a_stream(sleepstudy):
+    tree = sample_collapsed(sleepstudy, draws=1000, effects=False, random_seed=3, prior_draws=0)
+    parts = list(bl.random_effect_chunks(sleepstudy, tree, size=7, random_seed=1))
+    assert [p.sizes["Subject"] for p in parts] == [7, 7, 4]
+    whole = bl.random_effect_draws(sleepstudy, tree, random_seed=2)["w_Subject"]
+    joined = np.concatenate([p["w_Subject"].values for p in parts], axis=2)
+    assert np.concatenate([p["Subject"].values for p in parts]).tolist() == whole["Subject"].values.tolist()
+    sd = whole.std(("chain", "draw")).values
+    np.testing.assert_array_less(np.abs(joined.mean((0, 1)) - whole.values.mean((0, 1))), 5 * sd * np.sqrt(2 / 4000))
+    found = bl.random_effect_summary(sleepstudy, tree, ["370", "308"], random_seed=4, level=0.5, progress=False)
+    assert found.index.get_level_values(0).tolist() == ["370", "370", "308", "308"]
+    own = whole.sel(Subject="308").isel({whole.dims[-1]: 1}).values.ravel()
+    row = found.loc["308"].iloc[1]
+    exact = [own.mean(), own.std(), *np.quantile(own, [0.25, 0.75])]
+    np.testing.assert_allclose(row, exact, atol=6 * own.std() / np.sqrt(4000))
+    with pytest.raises(bl.InferenceError, match="at least one"):
+        bl.random_effect_chunks(sleepstudy, tree, size=0)
+
+
 def test_what_cannot_be_sampled_is_refused(sleepstudy):
     with pytest.raises(bl.SamplingError, match="sampler='nuts'"):
         sample_collapsed(sleepstudy, priors={"Days": StudentT(3, 0, 10)})

@@ -123,11 +123,12 @@ if __name__ == "__main__":
     options = argparse.ArgumentParser()
     options.add_argument("names", nargs="*")
     options.add_argument("--nuts-sampler", default="pymc")
+    options.add_argument("--seed", type=int, default=1)
     options.add_argument("--times", type=float, default=1.0, help="share of the draws of NUTS")
     given = options.parse_args()
     for name, model in models().items():
         if not given.names or name in given.names:
             kind, each, accept = RUNS.get(name, FEW)
             run = (kind, int(given.times * each), accept)
-            row = compare(name, model, run, given.nuts_sampler)
+            row = compare(name, model, run, given.nuts_sampler, seed=given.seed)
             print({k: round(float(v), 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
