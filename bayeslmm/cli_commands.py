@@ -119,7 +119,8 @@ def _samplers(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _sampled(model: LMM, options: argparse.Namespace, sampler: str, seed: int, console: Console) -> Any:
-    from .cli_output import signs_of_life, stop_on_interrupt
+    from .cli_output import signs_of_life
+    from .hierarchical.interrupts import interruptible
 
     tuning = f"{options.tune} + " if sampler == "nuts" else ""
     plan = f"{options.chains} chains of {tuning}{options.draws} draws, seed {seed}"
@@ -128,7 +129,7 @@ def _sampled(model: LMM, options: argparse.Namespace, sampler: str, seed: int, c
     start = time.perf_counter()
     logger.addFilter(_errors_only)
     try:
-        with stop_on_interrupt(), signs_of_life(console, "sampling"):
+        with interruptible(), signs_of_life(console, "sampling"):
             posterior = _noted(
                 lambda: model.sample(
                     sampler, **_sampling(options, sampler, seed), progressbar=console.is_terminal

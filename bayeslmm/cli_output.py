@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -104,28 +103,6 @@ def signs_of_life(console: Console, what: str) -> Iterator[None]:
         yield
     finally:
         done.set()
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[None]:
-    """Ctrl-C ends the command even where a sampler would catch it and return what it has."""
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(number, frame) -> None:
-        pressed.set()
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed.is_set():
-        raise KeyboardInterrupt
 
 
 def write_files(comparison: Comparison, folder: Path, code: str) -> list[Path]:

@@ -14,7 +14,7 @@ from scipy import stats
 
 from .draws import effect_draws, fixed_draws, parameter_draws, population_draws, posterior_group
 from .errors import InferenceError
-from .marginal.information import covariance_of_parameters, estimated_parameters
+from .kernel.information import covariance_of_parameters, estimated_parameters
 
 if TYPE_CHECKING:
     from .results import Fit

@@ -18,8 +18,8 @@ import pandas as pd
 import xarray as xr
 
 from .draws import fixed_draws, linear_draws, posterior_group
+from .kernel.many import matrices_of_G, residual_matrices
 from .manyvalues import Many
-from .marginal.many import matrices_of_G, residual_matrices
 
 if TYPE_CHECKING:
     from .model import LMM

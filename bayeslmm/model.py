@@ -97,14 +97,17 @@ class LMM:
         Save the tree with its to_netcdf(path), or to_zarr(path) where zarr is installed. Ctrl-C ends either sampler
         with KeyboardInterrupt and without a result; pm.sample on to_pymc() returns what was drawn until then.
         """
-        if sampler == "collapsed":
-            from .hierarchical import sample_collapsed
+        from .hierarchical.interrupts import interruptible
 
-            return sample_collapsed(self, draws=draws, chains=chains, random_seed=random_seed, priors=priors, **kwargs)
-        from .hierarchical import sample
+        common = {"draws": draws, "chains": chains, "random_seed": random_seed, "priors": priors, **kwargs}
+        with interruptible():
+            if sampler == "collapsed":
+                from .hierarchical import sample_collapsed
 
-        return sample(self, sampler, draws=draws, tune=tune, chains=chains, random_seed=random_seed,
-                      parametrization=parametrization, priors=priors, progressbar=progressbar, **kwargs)  # fmt: skip
+                return sample_collapsed(self, **common)
+            from .hierarchical import sample
+
+            return sample(self, sampler, tune=tune, parametrization=parametrization, progressbar=progressbar, **common)
 
     def __str__(self) -> str:
         return f"{self.formula.text}   residual: {self.residual.spec}"

@@ -12,11 +12,11 @@ import xarray as xr
 
 from .errors import DataError, InferenceError
 from .explained import explained_of_fit
+from .kernel.estimate import Convergence, Estimate, estimate
 from .marginal.bootstrap import Bootstrap, bootstrap, simulated
 from .marginal.covariances import subject_covariance
 from .marginal.covtest import covtest
 from .marginal.criteria import criteria
-from .marginal.estimate import Convergence, Estimate, estimate
 from .marginal.inference import anova, coefficient_table, test_hypothesis
 from .marginal.influence import Influence, influence
 from .marginal.intervals import confint

@@ -23,7 +23,7 @@ from .encoding import fit_encoding
 from .errors import DataError, InferenceError
 from .formula import parse
 from .grouping import group_labels
-from .marginal.padded import take_rows
+from .kernel.padded import take_rows
 from .marginal.residuals import residual_variance, residuals
 from .results import Fit
 from .table import as_frame, complete_rows, kind, require_columns

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 import bayeslmm as bl
-from bayeslmm.marginal.blocks import arrange
-from bayeslmm.marginal.estimate import assemble
-from bayeslmm.marginal.likelihood import evaluate
-from bayeslmm.marginal.optimise import Optimum
+from bayeslmm.kernel.blocks import arrange
+from bayeslmm.kernel.estimate import assemble
+from bayeslmm.kernel.likelihood import evaluate
+from bayeslmm.kernel.optimise import Optimum
 from bayeslmm.results import Fit, label
 
 

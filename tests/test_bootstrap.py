@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.marginal.batched import evaluate_all, family, maximise_all
-from bayeslmm.marginal.blocks import arrange
-from bayeslmm.marginal.estimate import estimate
-from bayeslmm.marginal.likelihood import evaluate
-from bayeslmm.marginal.refit import Problem, inside, refit
+from bayeslmm.kernel.batched import evaluate_all, family, maximise_all
+from bayeslmm.kernel.blocks import arrange
+from bayeslmm.kernel.estimate import estimate
+from bayeslmm.kernel.likelihood import evaluate
+from bayeslmm.kernel.refit import Problem, inside, refit
 
 ORTHODONT = "distance ~ age * Sex"
 LINEAR = {

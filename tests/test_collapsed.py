@@ -21,8 +21,8 @@ from bayeslmm.hierarchical.collapsed.sampler import sample_collapsed
 from bayeslmm.hierarchical.collapsed.search import search
 from bayeslmm.hierarchical.collapsed.target import Target
 from bayeslmm.hierarchical.collapsed.weights import resample, smooth_tail, weigh
+from bayeslmm.kernel.likelihood import evaluate
 from bayeslmm.marginal.covariances import subject_covariance
-from bayeslmm.marginal.likelihood import evaluate
 
 CASES = [
     ("slope", "independent"),

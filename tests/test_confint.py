@@ -11,8 +11,8 @@ import pytest
 from scipy import optimize, stats
 
 import bayeslmm as bl
-from bayeslmm.marginal.blocks import compress
-from bayeslmm.marginal.likelihood import evaluate
+from bayeslmm.kernel.blocks import compress
+from bayeslmm.kernel.likelihood import evaluate
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 # confint(profile(lmer(Reaction ~ Days + (Days | Subject), sleepstudy, REML = FALSE))) of lme4 1.1.31

@@ -17,27 +17,10 @@ STAGES = [
     {"tokens", "syntax", "arithmetic", "algebra", "formula"},
     {"table", "aliases", "encoding", "contrasts", "grouping", "identifiability", "design", "newdata"},
     {"covariance"},
+    {"kernel"},  # the likelihood with w integrated out, and its maximum: both engines compute with it
     {"model"},
 ]
 ENGINES = ("marginal", "hierarchical")
-# The likelihood of the data with w integrated out, and its maximum: both engines compute with it.
-KERNEL = {
-    "batch",
-    "batching",
-    "blocks",
-    "partition",
-    "patterns",
-    "standard",
-    "woodbury",
-    "symmetric",
-    "moments",
-    "many",
-    "likelihood",
-    "start",
-    "optimise",
-    "predictors",
-}
-KERNEL |= {"batched", "estimate", "information", "refit", "stacked", "padded", "conditional", "conditional_means"}
 # What reads draws: both readings side by side, and everything made of them.
 COMPARISONS = ("comparison", "comparison_tables", "comparison_text", "plots", "report", "report_model")
 POSTERIORS = ("draws", *COMPARISONS)
@@ -100,11 +83,6 @@ def part(name):
     return name.partition(".")[2].partition(".")[0]
 
 
-def inner(name):
-    """The second name below the package: "wald" for bayeslmm.marginal.wald."""
-    return part(name.partition(".")[2])
-
-
 def own(condition):
     return [found for found in IMPORTS if not outside(found) and condition(found)]
 
@@ -148,7 +126,7 @@ class A:
 
 def test_all_modules_are_seen():
     assert len(MODULES) > 60
-    assert {"bayeslmm.model", "bayeslmm.marginal.likelihood", "bayeslmm.hierarchical.builder"} <= set(MODULES)
+    assert {"bayeslmm.model", "bayeslmm.kernel.likelihood", "bayeslmm.hierarchical.builder"} <= set(MODULES)
     assert len(IMPORTS) > 300
 
 
@@ -187,17 +165,8 @@ def test_the_marginal_engine_knows_no_posterior():
     assert not found, told(found)
 
 
-def test_the_hierarchical_engine_uses_the_kernel_only():
-    found = own(lambda i: part(i.module) == "hierarchical" and part(i.target) == "marginal")
-    found = [i for i in found if inner(i.target) not in KERNEL]
-    assert not found, told(found)
-
-
-def test_the_kernel_stands_on_itself():
-    assert {f"bayeslmm.marginal.{name}" for name in KERNEL} <= set(MODULES)
-    later = {"results", "printing", "marginal"}
-    found = own(lambda i: part(i.module) == "marginal" and inner(i.module) in KERNEL and part(i.target) in later)
-    found = [i for i in found if inner(i.target) not in KERNEL]
+def test_the_engines_never_import_each_other():
+    found = own(lambda i: {part(i.module), part(i.target)} == set(ENGINES))
     assert not found, told(found)
 
 

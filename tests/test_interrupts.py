@@ -16,6 +16,8 @@ import pytest
 import xarray as xr
 
 import bayeslmm as bl
+from bayeslmm import hierarchical
+from bayeslmm.hierarchical import interrupts
 from bayeslmm.hierarchical import loo as loo_module
 
 PROMPT = 10.0  # seconds on a busy machine; left alone every job below takes minutes
@@ -136,6 +138,24 @@ def test_nuts_while_it_compiles():
         nuts(draws=1_000_000)
 
 
+def test_what_swallows_every_exception_is_interrupted_again(model, monkeypatch):
+    """As an import does that tries several packages in turn."""
+    monkeypatch.setattr(interrupts, "_PATIENCE", 0.1)
+    swallowed = []
+
+    def deaf(*args, **options):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException as error:
+            swallowed.append(error)
+        time.sleep(60)
+
+    monkeypatch.setattr(hierarchical, "sample", deaf, raising=False)
+    with stopped(after=30):  # at the latest
+        model.sample("nuts")
+    assert len(swallowed) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_lost_chain_is_reported(before, number):
     def kill():
@@ -189,7 +209,7 @@ def test_the_command_line(sampler):
         os.kill(process.pid, signal.SIGINT)
         error = process.communicate(timeout=60)[1]
         assert time.perf_counter() - began < PROMPT
-        assert process.returncode == 130
+        assert process.returncode == 130, error
         assert "stopped on request" in error
         assert "Traceback" not in error
         with pytest.raises(ProcessLookupError):  # nobody of its group is left

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import bayeslmm as bl
-from bayeslmm.marginal.blocks import arrange, compress
+from bayeslmm.kernel.blocks import arrange, compress
+from bayeslmm.kernel.likelihood import evaluate
 from bayeslmm.marginal.covariances import subject_covariance
-from bayeslmm.marginal.likelihood import evaluate
 
 FORMULAS = {
     "none": "y ~ x * f",

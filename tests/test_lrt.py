@@ -12,8 +12,8 @@ import pytest
 from scipy import optimize, stats
 
 import bayeslmm as bl
+from bayeslmm.kernel.refit import Problem, refit
 from bayeslmm.marginal.chibar import chi_bar, project
-from bayeslmm.marginal.refit import Problem, refit
 from bayeslmm.marginal.spectral import spectral_null
 
 ORACLE = Path(__file__).parent / "oracle"

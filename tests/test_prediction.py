@@ -7,7 +7,7 @@ from dense_normal import Dense, fit_at, same
 from oracle_data import ORACLE
 
 import bayeslmm as bl
-from bayeslmm.marginal.information import information
+from bayeslmm.kernel.information import information
 
 # Where SAS stopped (-2l 1.2e-5 above the optimum): the covariance whose dense kriging reproduces all its P
 # and PM to

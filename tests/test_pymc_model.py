@@ -20,8 +20,8 @@ from bayeslmm.datasets import load_dataset
 from bayeslmm.draws import linear_draws
 from bayeslmm.errors import SamplingError
 from bayeslmm.hierarchical import HalfNormal, Normal, StudentT, build
-from bayeslmm.marginal.blocks import arrange
-from bayeslmm.marginal.likelihood import evaluate
+from bayeslmm.kernel.blocks import arrange
+from bayeslmm.kernel.likelihood import evaluate
 from bayeslmm.model import LMM
 
 PLAIN = Mode(linker="py", optimizer=None)  # nothing is compiled: a few evaluations are all that is needed

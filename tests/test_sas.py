@@ -8,8 +8,8 @@ import pytest
 from oracle_data import ORACLE, read_json, table
 
 import bayeslmm as bl
-from bayeslmm.marginal.information import covariance_of_parameters, information
-from bayeslmm.marginal.likelihood import evaluate
+from bayeslmm.kernel.information import covariance_of_parameters, information
+from bayeslmm.kernel.likelihood import evaluate
 
 STRUCTURES = {"us": bl.Unstructured, "ar1": bl.AR1, "cs": bl.CompoundSymmetry, "toep": bl.Toeplitz}
 SAS = read_json("sas_fev.json")["structures"]

@@ -19,7 +19,7 @@ from scipy import stats
 
 from ..draws import effect_draws, population_draws
 from ..errors import SamplingError
-from ..marginal.refit import in_chunks
+from ..kernel.refit import in_chunks
 from .collapsed.sampler import sample_collapsed, seed_of
 from .conditional import replicate
 from .defaults import Priors

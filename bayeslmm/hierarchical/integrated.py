@@ -18,9 +18,9 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from ..errors import SamplingError
-from ..marginal.batch import Blocks
-from ..marginal.blocks import arrange, compress
-from ..marginal.many import Pooled, products
+from ..kernel.batch import Blocks
+from ..kernel.blocks import arrange, compress
+from ..kernel.many import Pooled, products
 from .algebra import matvec
 from .hyper import Hyper
 from .patterns import Batch, batches, places_of_rows

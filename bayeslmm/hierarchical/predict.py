@@ -22,9 +22,9 @@ import xarray as xr
 from ..covariance.structure import semidefinite_cholesky
 from ..draws import fixed_draws, parameter_draws, posterior_group
 from ..errors import DataError, SamplingError
-from ..marginal.conditional_means import Predictor
-from ..marginal.padded import groups, take_rows
-from ..marginal.stacked import Stacked, stack_fit, stack_new
+from ..kernel.conditional_means import Predictor
+from ..kernel.padded import groups, take_rows
+from ..kernel.stacked import Stacked, stack_fit, stack_new
 from ..newdata import apply_design
 from ..table import as_frame
 from .naming import response_name

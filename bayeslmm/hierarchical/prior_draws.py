@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from ..draws import linear_draws
+from ..kernel.many import matrices_of_G
+from ..kernel.symmetric import root
 from ..manyvalues import Many
-from ..marginal.many import matrices_of_G
-from ..marginal.symmetric import root
 from .centring import centring
 from .defaults import Priors
 from .lkj import LKJ

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..kernel.many import residual_matrices
+from ..kernel.symmetric import invert, root
 from ..manyvalues import Many
-from ..marginal.many import residual_matrices
-from ..marginal.symmetric import invert, root
 from .patterns import Batch, batches
 
 if TYPE_CHECKING:

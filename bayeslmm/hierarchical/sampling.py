@@ -16,7 +16,6 @@ from pymc.sampling.parallel import ParallelSamplingError
 from ..errors import SamplingError
 from .builder import build
 from .groups import complete
-from .interrupts import interruptible
 from .overrides import resolve_priors
 from .proper import require_proper_posterior
 from .recover import random_effect_draws
@@ -57,9 +56,6 @@ def sample(
     SamplingError
         There is no such sampler, a prior does not fit the model, the posterior is improper, or sampling
         failed: one chain that fails or ends early is enough.
-    KeyboardInterrupt
-        Ctrl-C. `pm.sample` would return the draws made so far; where they are wanted, call it on
-        `model.to_pymc()`.
     """
     if sampler not in SAMPLERS:
         raise SamplingError(f"sampler={sampler!r}: there are 'collapsed' and 'nuts'.")
@@ -91,7 +87,7 @@ def _run(built: pm.Model, options: dict[str, Any]) -> xr.DataTree:
     options = {"nuts_sampler": "pymc", "target_accept": 0.9, "var_names": kept, **options}
     options.setdefault("quiet", not options["progressbar"])
     try:
-        with built, _without_noise(), interruptible():
+        with built, _without_noise():
             tree = pm.sample(**options)
     except _LOST as error:
         raise SamplingError(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InferenceError
-from .refit import Problem, Refits, in_chunks, refit
+from ..kernel.refit import Problem, Refits, in_chunks, refit
 from .simulate import simulate
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pandas as pd
 from scipy import stats
 
 from ..covariance.structure import Structure
-from .information import covariance_of_parameters, estimated_parameters
-from .optimise import ZERO
+from ..kernel.information import covariance_of_parameters, estimated_parameters
+from ..kernel.optimise import ZERO
 
 if TYPE_CHECKING:
     from ..results import Fit

@@ -33,9 +33,9 @@ import pandas as pd
 
 from ..covariance.binding import nested
 from ..errors import InferenceError
-from .information import estimated_parameters
-from .likelihood import LOG_2PI
-from .moments import moments
+from ..kernel.information import estimated_parameters
+from ..kernel.likelihood import LOG_2PI
+from ..kernel.moments import moments
 
 if TYPE_CHECKING:
     from ..results import Fit

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..covariance.assembly import Covariance
-from .batched import Sums, inverses
-from .likelihood import LOG_2PI
+from ..kernel.batched import Sums, inverses
+from ..kernel.likelihood import LOG_2PI
+from ..kernel.stacked import Stacked
 from .prediction_df import differentiated
-from .stacked import Stacked
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from scipy import stats
 
 from ..contrasts import sum_coded
 from ..errors import InferenceError
+from ..kernel.estimate import range_boundary
+from ..kernel.information import estimated_parameters
 from .constraints import constraints
 from .degrees import counted_df
-from .estimate import range_boundary
-from .information import estimated_parameters
 from .wald import Wald, check_method, wald
 
 if TYPE_CHECKING:

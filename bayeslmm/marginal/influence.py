@@ -23,13 +23,13 @@ from ..covariance.correlation import Rows
 from ..covariance.newrows import subject_labels, text_labels
 from ..covariance.structure import Structure
 from ..errors import DataNote, InferenceError
-from .batched import Values, _coordinates, _newton_steps, evaluate_all, maximise_all
-from .blocks import arrange, compress
+from ..kernel.batched import Values, _coordinates, _newton_steps, evaluate_all, maximise_all
+from ..kernel.blocks import arrange, compress
+from ..kernel.estimate import best_of
+from ..kernel.likelihood import Evaluation, evaluate
+from ..kernel.stacked import Stacked, observed_only
+from ..kernel.start import starts
 from .deletion import Columns, Deletions, deletions
-from .estimate import best_of
-from .likelihood import Evaluation, evaluate
-from .stacked import Stacked, observed_only
-from .start import starts
 
 if TYPE_CHECKING:
     from ..results import Fit

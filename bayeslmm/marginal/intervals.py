@@ -9,10 +9,10 @@ import pandas as pd
 from scipy import stats
 
 from ..errors import InferenceError
+from ..kernel.blocks import compress
+from ..kernel.information import covariance_of_parameters, estimated_parameters
 from ..parameters import Interval, Positive
-from .blocks import compress
 from .bootstrap import bootstrap, check_level
-from .information import covariance_of_parameters, estimated_parameters
 from .profile import Profile, coefficient_limit, parameter_limit
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ import numpy as np
 from scipy import stats
 
 from ..errors import InferenceError
+from ..kernel.blocks import compress
+from ..kernel.information import information
+from ..kernel.likelihood import evaluate
+from ..kernel.optimise import ZERO, maximise
+from ..kernel.refit import Problem, in_chunks, inside, refit
 from ..model import LMM
 from ..printing import number
-from .blocks import compress
 from .chibar import ChiBar, chi_bar
 from .criteria import same_data
-from .information import information
-from .likelihood import evaluate
 from .nesting import Embedding, embed
-from .optimise import ZERO, maximise
-from .refit import Problem, in_chunks, inside, refit
 from .simulate import simulate
 from .spectral import spectral_null
 

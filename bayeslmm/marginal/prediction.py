@@ -25,11 +25,11 @@ from scipy import stats
 
 from ..covariance.newrows import bind_new_rows
 from ..errors import DataError, InferenceError
+from ..kernel.conditional import Conditional, condition
+from ..kernel.stacked import Stacked, stack_fit, stack_new
 from ..newdata import NewRows, apply_design
 from ..table import as_frame
-from .conditional import Conditional, condition
 from .prediction_df import Uncertainty, uncertainty
-from .stacked import Stacked, stack_fit, stack_new
 
 if TYPE_CHECKING:
     from ..results import Fit

@@ -22,10 +22,10 @@ from scipy.linalg import block_diag
 from .. import jets
 from ..covariance.assembly import Covariance
 from ..errors import InferenceError
-from .conditional import Conditional
+from ..kernel.conditional import Conditional
+from ..kernel.padded import Batch, Group, groups, local_Z, make_batch, take_rows
+from ..kernel.stacked import Stacked
 from .inference import counted_as_estimated, wald_of
-from .padded import Batch, Group, groups, local_Z, make_batch, take_rows
-from .stacked import Stacked
 from .wald import Wald, check_method
 
 if TYPE_CHECKING:

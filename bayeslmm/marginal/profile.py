@@ -22,9 +22,9 @@ from scipy import optimize, stats
 from .. import jets
 from ..covariance.assembly import Covariance
 from ..covariance.structure import Structure
-from .batch import Blocks
-from .likelihood import Evaluation, evaluate
-from .refit import inside
+from ..kernel.batch import Blocks
+from ..kernel.likelihood import Evaluation, evaluate
+from ..kernel.refit import inside
 
 _STEPS = 25
 _FAR = 8.0  # working coordinates are searched this far from the estimate

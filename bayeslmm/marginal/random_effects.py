@@ -20,8 +20,8 @@ import xarray as xr
 
 from ..covariance.correlation import Rows
 from ..errors import InferenceError
-from .conditional import Crossed, Piece, pieces, solve_crossed
-from .stacked import Stacked, observed_only
+from ..kernel.conditional import Crossed, Piece, pieces, solve_crossed
+from ..kernel.stacked import Stacked, observed_only
 
 if TYPE_CHECKING:
     from ..model import LMM

@@ -19,9 +19,9 @@ import pandas as pd
 
 from ..covariance.correlation import Rows
 from ..errors import InferenceError
-from .padded import groups, make_batch
+from ..kernel.padded import groups, make_batch
+from ..kernel.stacked import Stacked, observed_only
 from .prediction import target_rows
-from .stacked import Stacked, observed_only
 
 if TYPE_CHECKING:
     from ..results import Fit

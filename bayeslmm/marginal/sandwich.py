@@ -30,11 +30,11 @@ import xarray as xr
 from ..covariance.assembly import Covariance
 from ..covariance.binding import nested
 from ..errors import DataError, InferenceError
-from .batch import Blocks
-from .blocks import arrange
+from ..kernel.batch import Blocks
+from ..kernel.blocks import arrange
+from ..kernel.moments import covariance_of_blocks
 from .constraints import constraints
 from .inference import contrast_table
-from .moments import covariance_of_blocks
 from .wald import WaldTest, f_tail
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import numpy as np
 from scipy import stats
 
 from ..errors import InferenceError
-from .information import covariance_of_parameters
-from .likelihood import Evaluation
+from ..kernel.information import covariance_of_parameters
+from ..kernel.likelihood import Evaluation
 
 DF_METHODS = (
     "kenward-roger",

@@ -10,10 +10,10 @@ import pandas as pd
 from rich.progress import track
 
 import bayeslmm as bl
-from bayeslmm.marginal.blocks import arrange
-from bayeslmm.marginal.information import estimated_parameters
-from bayeslmm.marginal.likelihood import evaluate
-from bayeslmm.marginal.refit import Problem, refit, response
+from bayeslmm.kernel.blocks import arrange
+from bayeslmm.kernel.information import estimated_parameters
+from bayeslmm.kernel.likelihood import evaluate
+from bayeslmm.kernel.refit import Problem, refit, response
 from bayeslmm.marginal.wald import wald
 
 VISIT, SUBJECT = np.tile(np.arange(4.0), 10), np.repeat(np.arange(10), 4)

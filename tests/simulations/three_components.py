@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 import bayeslmm as bl
-from bayeslmm.marginal.blocks import arrange
-from bayeslmm.marginal.likelihood import evaluate
+from bayeslmm.kernel.blocks import arrange
+from bayeslmm.kernel.likelihood import evaluate
 
 TRUTH = np.array([1.5**2, 1.0**2, 2.0, 0.5**2])  # sd_id², sigma_serial², range, sigma²
 

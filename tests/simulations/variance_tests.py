@@ -16,7 +16,7 @@ from rich.progress import track
 from scipy import stats
 
 import bayeslmm as bl
-from bayeslmm.marginal.refit import Problem, refit
+from bayeslmm.kernel.refit import Problem, refit
 from bayeslmm.marginal.simulate import simulate
 from bayeslmm.marginal.spectral import spectral_null
 

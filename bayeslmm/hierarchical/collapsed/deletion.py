@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import InferenceError
+from ...kernel.blocks import arrange
+from ...kernel.likelihood import LOG_2PI
+from ...kernel.many import matrices_of_G, residual_matrices
+from ...kernel.partition import partition
+from ...kernel.symmetric import invert
 from ...manyvalues import Many
-from ...marginal.blocks import arrange
-from ...marginal.likelihood import LOG_2PI
-from ...marginal.many import matrices_of_G, residual_matrices
-from ...marginal.partition import partition
-from ...marginal.symmetric import invert
 from ..defaults import Priors
 from .target import Evaluated, Target
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from ...kernel.batch import Batch, Blocks
+from ...kernel.many import Products, crossed_roots, crossed_sums, left, matrices_of_G, residual_matrices
+from ...kernel.symmetric import cholesky, invert, root
 from ...manyvalues import Many
-from ...marginal.batch import Batch, Blocks
-from ...marginal.many import Products, crossed_roots, crossed_sums, left, matrices_of_G, residual_matrices
-from ...marginal.symmetric import cholesky, invert, root
 from .target import Evaluated, Target
 
 _NUMBERS = 2_000_000  # in one array of a chunk

@@ -9,9 +9,9 @@ import numpy as np
 from scipy import optimize
 
 from ...errors import DesignError, SamplingError
-from ...marginal.estimate import best_of
-from ...marginal.refit import inside
-from ...marginal.start import starts
+from ...kernel.estimate import best_of
+from ...kernel.refit import inside
+from ...kernel.start import starts
 from .target import Target
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import SamplingError
-from ...marginal.batch import Blocks
-from ...marginal.blocks import arrange, compress
-from ...marginal.likelihood import LOG_2PI, from_moments
-from ...marginal.many import Products, many_moments, products
-from ...marginal.moments import moments
-from ...marginal.symmetric import cholesky
+from ...kernel.batch import Blocks
+from ...kernel.blocks import arrange, compress
+from ...kernel.likelihood import LOG_2PI, from_moments
+from ...kernel.many import Products, many_moments, products
+from ...kernel.moments import moments
+from ...kernel.symmetric import cholesky
 from ..centring import centring
 from ..defaults import Priors
 from ..prior import Flat
