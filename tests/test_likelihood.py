@@ -185,7 +185,7 @@ def test_reparametrised_fixed_part_changes_reml_by_the_determinant_only():
 
 
 def test_batches_are_chunked_without_changing_the_likelihood(monkeypatch):
-    from bayeslmm.marginal import batching as module
+    from bayeslmm.kernel import batching as module
 
     model = bl.LMM("y ~ x + (x | g)", simulated_slopes(), residual=bl.Exponential("t") + bl.Independent())
     θ = random_parameters(model, 3)

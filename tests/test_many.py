@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from test_likelihood import FORMULAS, RESIDUALS, build, pairs, random_parameters
 
+from bayeslmm.kernel import many as module
+from bayeslmm.kernel import symmetric
 from bayeslmm.kernel.blocks import arrange, compress
 from bayeslmm.kernel.many import many_moments, products
 from bayeslmm.kernel.moments import moments
-from bayeslmm.marginal import many as module
-from bayeslmm.marginal import symmetric
 
 DRAWS = 4
 
