@@ -133,6 +133,7 @@ def test_nuts(before, cores, number):
         same(nuts()["posterior"].to_dataset(), before["nuts"])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # numba's callbacks swallow it
 def test_nuts_while_it_compiles():
     with stopped(after=0.1):
         nuts(draws=1_000_000)

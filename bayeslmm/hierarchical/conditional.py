@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 def means(model: LMM, draws: xr.Dataset) -> np.ndarray:
     """E[y | β, w] = Xβ + Zw + offset of each draw (S, n)."""
-    design = model.design
-    out = np.broadcast_to(design.offset, (_count(draws), len(design.y))).copy()
+    design, S = model.design, _count(draws)
+    out = np.repeat(design.offset[:, None], S, axis=1)
     if design.coefs:
-        out += _flat(fixed_draws(model, draws)) @ design.X.T
+        out += design.X @ _flat(fixed_draws(model, draws)).T
     for term in design.terms:
-        w = _flat(effect_draws(model, draws, term.group))
-        out += (_sparse(term) @ w.reshape(len(w), -1).T).T
-    return out
+        out += _sparse(term) @ _flat(effect_draws(model, draws, term.group)).reshape(S, -1).T
+    return np.ascontiguousarray(out.T)
 
 
 def log_likelihood(model: LMM, draws: xr.Dataset, mean: np.ndarray | None = None) -> np.ndarray:

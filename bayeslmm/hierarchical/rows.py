@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..model import LMM
 
 LOG_2PI = float(np.log(2 * np.pi))
-_NUMBERS = 1_000_000  # in one array of a chunk
+_NUMBERS = 100_000  # in one array of a chunk: it stays close to the processor
 
 
 def log_likelihood(model: LMM, θ: np.ndarray, residual: np.ndarray) -> np.ndarray:
@@ -30,10 +30,11 @@ def log_likelihood(model: LMM, θ: np.ndarray, residual: np.ndarray) -> np.ndarr
     out = np.zeros((len(θ), _units(model)))
     for batch, some, L, unit in _factors(model, θ):
         if model.residual.subject is None:  # rows are independent: one batch, in their order
-            sd = _own(L, batch).T
-            np.square(residual[some] / sd, out=out[some])
-            out[some] *= -0.5
-            out[some] -= np.log(sd) + 0.5 * LOG_2PI
+            sd, here = _own(L, batch).T, out[some]
+            np.divide(residual[some], sd, out=here)
+            np.square(here, out=here)
+            here *= -0.5
+            here -= np.log(sd) + 0.5 * LOG_2PI
             continue
         r = _gather(residual[some], batch)
         total = np.zeros(r.shape[1:])
@@ -74,7 +75,9 @@ def replicate(model: LMM, θ: np.ndarray, mean: np.ndarray, rng: np.random.Gener
     out = mean.copy()
     for batch, some, L, _ in _factors(model, θ):
         if model.residual.subject is None:  # rows are independent: one batch, in their order
-            out[some] += _own(L, batch).T * rng.standard_normal(out[some].shape)
+            noise = rng.standard_normal(out[some].shape)
+            noise *= _own(L, batch).T
+            out[some] += noise
             continue
         z = rng.standard_normal((L.shape[1], len(batch.index), len(out[some])))
         for i in range(len(L)):

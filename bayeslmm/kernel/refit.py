@@ -7,6 +7,7 @@ fitted side by side (`batched.py`), elsewhere one after the other from the same 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -179,7 +180,9 @@ def in_chunks(
         if workers == 1:
             return counted(work(*job) for job in jobs)
         with _processes(workers) as pool:
-            return counted(pool.map(partial(_apply, work), jobs))
+            with _uninterrupted():
+                results = pool.map(partial(_apply, work), jobs)
+            return counted(results)
 
 
 @contextmanager
@@ -203,6 +206,23 @@ def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end: within `submit` it would leave a lock closed that the pool then waits for."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _apply(work, job):
