@@ -32,6 +32,19 @@ def test_python_example_runs():
     assert "beta" in namespace["posterior"]["posterior"]
 
 
+def test_posterior_example_runs():
+    import matplotlib.pyplot as plt
+
+    import bayeslmm as bl
+
+    data = bl.load_dataset("sleepstudy")
+    namespace = {"bl": bl, "data": data, "model": bl.LMM("Reaction ~ Days + (Days | Subject)", data)}
+    exec(block("posterior example").replace("sbc(model, 20", "sbc(model, 2"), namespace)
+    assert namespace["posterior"].attrs["khat"] < 0.7
+    assert namespace["subjects"]["slope"].elpd > namespace["subjects"]["intercept"].elpd
+    plt.close("all")
+
+
 @pytest.mark.parametrize("mark", ["main command", "test command"])
 def test_commands_are_one_line_each(mark):
     assert len(block(mark).strip().splitlines()) == 1
