@@ -56,18 +56,21 @@ class Calibration:
         return pd.DataFrame({"p": p, "holm": holm}, index=self.ranks.columns)
 
     def plot(self, columns: int = 4) -> Any:
-        """Histograms of ranks, with the band in which 99 % of the bars of a right sampler lie; the figure."""
+        """Histograms of ranks, with the height of uniform ones and the band of 99 % of their bars; the figure."""
         import matplotlib.pyplot as plt
 
         names = list(self.ranks)
+        columns = min(columns, len(names))
         rows = -(-len(names) // columns)
         figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.0 * rows), squeeze=False)
         low, high = stats.binom.ppf([0.005, 0.995], len(self.ranks), 1 / _BINS)
         for ax, name in zip(axes.ravel(), names, strict=False):
-            ax.axhspan(low, high, color="0.85", lw=0)
-            ax.hist(self.ranks[name], np.linspace(-0.5, self.draws + 0.5, _BINS + 1), color="0.35")
+            edges = np.linspace(-0.5, self.draws + 0.5, _BINS + 1)
+            counts, _, _ = ax.hist(self.ranks[name], edges, color="0.6", edgecolor="white", lw=0.5)
+            ax.axhspan(low, high, color="tab:blue", alpha=0.2, lw=0)
+            ax.axhline(len(self.ranks) / _BINS, color="tab:blue", lw=1)
+            ax.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.15 * max(high, counts.max())), yticks=[])
             ax.set_title(name, fontsize=9)
-            ax.set_yticks([])
         for ax in axes.ravel()[len(names) :]:
             ax.set_axis_off()
         figure.supxlabel(f"rank of the true value among {self.draws} draws")
