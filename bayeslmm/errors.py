@@ -43,4 +43,4 @@ class DataNote(UserWarning):
 
 
 class ConvergenceNote(UserWarning):
-    """A fit that ended on a boundary or did not converge."""
+    """A computation that took another way than the usual one, such as Markov chains in the place of weights."""

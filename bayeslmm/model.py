@@ -91,8 +91,9 @@ class LMM:
         """Draw from the posterior; an xarray.DataTree that every ArviZ function takes.
 
         sampler: "collapsed" integrates β and w out exactly and draws independent values of the variance
-        parameters, with a certificate in the attributes (khat); "nuts" is PyMC. tune, parametrization, progressbar
-        and arguments of pm.sample are for NUTS; the collapsed sampler takes `effects` and `prior_draws`.
+        parameters, with a certificate in the attributes (khat); "nuts" is PyMC. tune, parametrization and
+        arguments of pm.sample are for NUTS; the collapsed sampler takes `effects` and `prior_draws`, and its bar
+        appears where it takes longer than two seconds. A ConvergenceNote tells where Markov chains took over.
 
         Save the tree with its to_netcdf(path), or to_zarr(path) where zarr is installed. Ctrl-C ends either sampler
         with KeyboardInterrupt and without a result; pm.sample on to_pymc() returns what was drawn until then.
@@ -104,7 +105,7 @@ class LMM:
             if sampler == "collapsed":
                 from .hierarchical import sample_collapsed
 
-                return sample_collapsed(self, **common)
+                return sample_collapsed(self, progressbar=progressbar, **common)
             from .hierarchical import sample
 
             return sample(self, sampler, tune=tune, parametrization=parametrization, progressbar=progressbar, **common)

@@ -1,13 +1,15 @@
 """Effective draws a second: the collapsed sampler, Bambi with nutpie, rstanarm, on the same data in one run.
 
-    python benchmarks/collapsed.py [--bambi PYTHON] [--rstanarm] [--large] [--only NAME]
+    python benchmarks/collapsed.py [--bambi PYTHON] [--nutpie PYTHON] [--rstanarm] [--cold] [--large] [--only NAME]
 
-PYTHON is an interpreter with bambi and nutpie. The least effective sample size over all parameters and random
+PYTHON is an interpreter with bambi and nutpie, or with bayeslmm and nutpie (to time `to_pymc`). --cold: peers that compile
+start without a cache of compiled functions, as on a first run. The least effective sample size over all parameters and random
 effects, divided by seconds of wall time from the table to the draws: compiling included, imports not.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -55,8 +57,11 @@ def ours(data, formula, **options):
     return {"seconds": seconds, "ess": least, "khat": tree.attrs["khat"]}
 
 
-def peer(command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def peer(command, cold=False):
+    """What a program in a process of its own prints; cold: with an empty folder for compiled functions."""
+    with tempfile.TemporaryDirectory() as empty:
+        flags = {"PYTENSOR_FLAGS": f"base_compiledir={empty}", "NUMBA_CACHE_DIR": empty} if cold else {}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **flags})
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     return json.loads(lines[-1]) if lines else {"seconds": np.nan, "ess": np.nan, "error": done.stderr[-300:]}
 
@@ -80,6 +85,8 @@ def large():
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--bambi")
+    arguments.add_argument("--nutpie")
+    arguments.add_argument("--cold", action="store_true")
     arguments.add_argument("--rstanarm", action="store_true")
     arguments.add_argument("--large", action="store_true")
     arguments.add_argument("--only")
@@ -102,7 +109,10 @@ def main():
             data.to_csv(path, index=False)
             given = [str(path), formula, group]
             if options.bambi:
-                found["Bambi + nutpie"] = peer([options.bambi, str(PEERS / "bambi_nutpie.py"), *given])
+                found["Bambi + nutpie"] = peer([options.bambi, str(PEERS / "bambi_nutpie.py"), *given], options.cold)
+            for kind in ("marginal", "noncentered") if options.nutpie else ():
+                command = [options.nutpie, str(PEERS / "bayeslmm_nutpie.py"), *given, kind]
+                found[f"to_pymc({kind!r}) + nutpie"] = peer(command, options.cold)
             if options.rstanarm:
                 found["rstanarm"] = peer(["Rscript", str(PEERS / "rstanarm.R"), *given])
         for who, x in found.items():

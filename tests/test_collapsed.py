@@ -251,6 +251,31 @@ def test_draws_and_evidence_agree_with_quadrature(few, trusted, monkeypatch):
         assert stats.kstest(below, "uniform").statistic < 2.2 / np.sqrt(4000)
 
 
+def test_who_took_over_is_said(few, monkeypatch):
+    model = few[0]
+    monkeypatch.setattr(search_module, "KHAT", -10.0)
+    with pytest.warns(bl.ConvergenceNote, match=r"not to be trusted.*ensemble of Markov chains: \d+ steps"):
+        tree = model.sample(draws=100, random_seed=1, prior_draws=0, progressbar=False)
+    assert tree.attrs["method"] == "ensemble of Markov chains"
+    assert "ensemble of Markov chains" in tree.attrs["steps"]
+
+
+def test_a_bar_appears_where_it_takes_long(few, monkeypatch):
+    from bayeslmm.hierarchical import patience
+
+    heard = []
+    monkeypatch.setattr(patience.Progress, "update", lambda self, task, completed: heard.append(completed))
+    few[0].sample(draws=100, random_seed=1, prior_draws=0)
+    assert not heard
+    monkeypatch.setattr(patience, "_SECONDS", 0.0)
+    few[0].sample(draws=100, random_seed=1, prior_draws=0)
+    assert heard
+    assert max(heard) == 1.0
+    heard.clear()
+    few[0].sample(draws=100, random_seed=1, prior_draws=0, progressbar=False)
+    assert not heard
+
+
 def test_tree_is_complete(sleepstudy, tmp_path):
     import arviz as az
     import xarray as xr

@@ -7,6 +7,7 @@ arXiv:1804.06788).
 
 from __future__ import annotations
 
+import warnings
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ import xarray as xr
 from scipy import stats
 
 from ..draws import effect_draws, population_draws
-from ..errors import SamplingError
+from ..errors import ConvergenceNote, SamplingError
 from ..kernel.refit import in_chunks
 from .collapsed.sampler import sample_collapsed, seed_of
 from .conditional import replicate
@@ -119,9 +120,11 @@ def _replications(model: LMM, priors: Priors, layout: xr.Dataset, draws: int, si
     values = _quantities(model, truth)
     out = []
     for k in range(size):
-        tree = sample_collapsed(
-            _with_response(model, y[k]), draws=draws, chains=1, random_seed=rng, priors=priors, prior_draws=0
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceNote)  # `method` tells
+            tree = sample_collapsed(
+                _with_response(model, y[k]), draws=draws, chains=1, random_seed=rng, priors=priors, prior_draws=0
+            )
         found = _quantities(model, tree["posterior"].to_dataset())
         ranks = {name: int((found[name] < values[name][k]).sum()) for name in found}
         out.append((ranks, tree.attrs["khat"], tree.attrs["method"]))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..patience import Tell, silent
 from .proposal import Mixture
 from .target import Target
 
@@ -41,7 +42,12 @@ class Walk:
 
 
 def walk(
-    target: Target, start: np.ndarray, mixture: Mixture, wanted: float, rng: np.random.Generator
+    target: Target,
+    start: np.ndarray,
+    mixture: Mixture,
+    wanted: float,
+    rng: np.random.Generator,
+    tell: Tell = silent,
 ) -> Walk:
     """Walk until the effective sample size reaches `wanted`; start (n, K): draws near the posterior."""
     K = start.shape[1]
@@ -55,6 +61,7 @@ def walk(
         while len(kept) < steps:
             state = _sweep(target, mixture, state, rng)
             kept.append(state.x.copy())
+            tell(f"{steps} steps of Markov chains", len(kept) / steps)
         found = _summarise(np.array(kept))
         if found.ess >= wanted and found.converged:
             break

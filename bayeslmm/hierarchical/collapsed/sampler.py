@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from ...errors import SamplingError
+from ...errors import ConvergenceNote, SamplingError
 from ..groups import LARGEST, complete
 from ..overrides import resolve_priors
+from ..patience import patient_bar
 from ..proper import require_proper_posterior
 from .effects import beta_of_data, draw_beta, draw_effects
 from .layout import SAMPLE, Shape, posterior
@@ -33,13 +36,14 @@ def sample_collapsed(
     priors: Any = None,
     effects: bool | None = None,
     prior_draws: int = 500,
+    progressbar: bool = False,
 ) -> xr.DataTree:
     """Independent draws from the posterior: variance parameters by importance sampling, β and w exactly.
 
     effects: whether the tree holds w; by default unless that is more than 50 million numbers
     (`random_effect_draws` then gives those of chosen subjects). prior_draws: in the groups `prior` and
-    `prior_predictive`. Attributes of the tree: khat (Pareto k̂ of the importance weights, the certificate),
-    ess, log_evidence with log_evidence_error, method, and the steps taken.
+    `prior_predictive`. progressbar: show one where it takes longer than two seconds. Attributes of the tree:
+    khat (Pareto k̂ of the importance weights, the certificate), ess, log_evidence with log_evidence_error, method, and the steps taken.
 
     Raises
     ------
@@ -54,7 +58,10 @@ def sample_collapsed(
     seed = seed_of(random_seed)
     rng = np.random.default_rng(seed)
     target, summits = modes(Target.of(model, chosen), model)
-    found = search(target, summits, chains * draws, rng)
+    with patient_bar(progressbar) as tell:
+        found = search(target, summits, chains * draws, rng, tell)
+    if found.method != "importance":
+        _say_who_took_over(found)
     shape = Shape(chains, draws)
     b = draw_beta(target, found.draws, rng)
     if effects is None:
@@ -73,6 +80,15 @@ def sample_collapsed(
     tree.attrs.update(own)
     tree["posterior"].attrs.update(own)
     return tree
+
+
+def _say_who_took_over(found: Found) -> None:
+    text = (
+        f"Importance weights of the variance parameters were not to be trusted (Pareto k̂ = {found.khat:.2f}, and 0.7 "
+        f"is the limit): {found.steps[-1]} took over. The draws are right, and dependent: read their effective sizes."
+    )
+    here = str(Path(__file__).parents[2])
+    warnings.warn(ConvergenceNote(text), skip_file_prefixes=(here,), stacklevel=2)
 
 
 def require_hierarchical(model: LMM, draws: int, chains: int) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from ...errors import SamplingError
+from ..patience import Tell, silent
 from .ensemble import thinned, walk
 from .mode import Mode
 from .proposal import Mixture, fit
@@ -56,25 +57,27 @@ class Found:
     steps: tuple[str, ...]
 
 
-def search(target: Target, summits: list[Mode], draws: int, rng: np.random.Generator) -> Found:
-    """Draw the variance parameters.
+def search(
+    target: Target, summits: list[Mode], draws: int, rng: np.random.Generator, tell: Tell = silent
+) -> Found:
+    """Draw the variance parameters; tell(what, share) hears how far it is.
 
     Raises SamplingError where Markov chains do not converge either.
     """
     mixture, steps, used = _adapt(target, summits, rng)
-    evaluated, weights = _collect(target, mixture, _EXCESS * draws, rng)
+    evaluated, weights = _collect(target, mixture, _EXCESS * draws, rng, tell)
     if weights.khat > KHAT:
         steps += (f"Pareto k̂ = {weights.khat:.2f} with {len(evaluated.u)} proposals",)
         mixture = _refined(mixture, evaluated, weights, summits, rng)
         used += len(evaluated.u)
-        evaluated, weights = _collect(target, mixture, _EXCESS * draws, rng)
+        evaluated, weights = _collect(target, mixture, _EXCESS * draws, rng, tell)
         steps += (f"mixture fitted again: k̂ = {weights.khat:.2f}",)
     used += len(evaluated.u)
     if weights.khat <= KHAT:
         index = resample(weights.normal, draws, rng)
         return Found(evaluated.take(index), "importance", weights.khat, weights.ess, weights.log_mean,
                      weights.error, used, steps)  # fmt: skip
-    return _by_chains(target, mixture, evaluated, weights, draws, used, steps, rng)
+    return _by_chains(target, mixture, evaluated, weights, draws, used, steps, rng, tell)
 
 
 # --- the proposal -----------------------------------------------------------------------------------------
@@ -120,7 +123,7 @@ def _refined(mixture: Mixture, evaluated: Evaluated, weights: Weights, summits, 
     return _guarded(evaluated.u, weights.normal, 8, summits, rng).beside(mixture, 0.2)
 
 
-def _collect(target: Target, mixture: Mixture, wanted: float, rng) -> tuple[Evaluated, Weights]:
+def _collect(target: Target, mixture: Mixture, wanted: float, rng, tell: Tell) -> tuple[Evaluated, Weights]:
     """Propose until the effective sample size is what is wanted."""
     parts: list[Evaluated] = []
     most = _MOST * wanted
@@ -129,6 +132,7 @@ def _collect(target: Target, mixture: Mixture, wanted: float, rng) -> tuple[Eval
         parts.append(target.many(mixture.sample(rng, step)))
         whole = Evaluated.join(parts)
         weights = weigh(whole.value - mixture.log_density(whole.u))
+        tell("proposals", weights.ess / wanted)
         if weights.ess >= wanted or len(whole.u) >= most or weights.khat > 1:
             return whole, weights
         efficiency = max(weights.ess / len(whole.u), 0.02)
@@ -138,9 +142,9 @@ def _collect(target: Target, mixture: Mixture, wanted: float, rng) -> tuple[Eval
 # --- when importance sampling fails -----------------------------------------------------------------------
 
 
-def _by_chains(target, mixture, evaluated, weights, draws, used, steps, rng) -> Found:
+def _by_chains(target, mixture, evaluated, weights, draws, used, steps, rng, tell: Tell) -> Found:
     start = evaluated.u[resample(weights.normal, 1000, rng)]
-    found = walk(target, start, mixture, 1.5 * draws, rng)
+    found = walk(target, start, mixture, 1.5 * draws, rng, tell)
     if found.rhat > 1.05:
         raise SamplingError(
             f"Importance weights have k̂ = {weights.khat:.2f}, and Markov chains on the variance parameters "
