@@ -32,6 +32,7 @@ from .rows import leave_one_out, unit_of_rows
 
 if TYPE_CHECKING:
     from ..model import LMM
+    from .collapsed.coordinates import Coordinates
     from .left_out import LeftOut
 
 UNITS = ("observation", "observation-integrated", "subject")
@@ -100,6 +101,15 @@ class Without:
     target: Target
     deletion: Deletion
     unit: int
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Those of the whole posterior."""
+        return self.target.coordinates
+
+    def one(self, u: np.ndarray, *, jacobian: bool = True):
+        """Log density and derivatives of the whole posterior: its ridges are where to look for those without a unit."""
+        return self.target.one(u, jacobian=jacobian)
 
     def many(self, u: np.ndarray) -> Evaluated:
         """The log posterior at draws u (D, K)."""

@@ -188,6 +188,12 @@ class Coordinates:
         """Which coordinates are bent."""
         return [not part.straight(i) for part in self.parts for i in range(part.size)]
 
+    @property
+    def positive(self) -> np.ndarray:
+        """Which coordinates are of positive numbers: standard deviations and ranges."""
+        flags = [bool(part.axes) and part.axes[i].positive for part in self.parts for i in range(part.size)]
+        return np.array(flags, dtype=bool)
+
     def around(self, natural: np.ndarray) -> Coordinates:
         """Coordinates with their centre at the natural parameters of the covariance (K,)."""
         return replace(self, center=self._unbent(natural))

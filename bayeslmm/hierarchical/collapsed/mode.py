@@ -87,7 +87,7 @@ def climb(target: Target, u: np.ndarray, *, jacobian: bool = True) -> Mode | Non
 
     def done(intermediate_result):
         _, g, H = at(intermediate_result.x)
-        if 0.5 * g @ _covariance(H, 1e-8) @ g < _DECREMENT:
+        if 0.5 * g @ inverse_curvature(H, 1e-8) @ g < _DECREMENT:
             raise StopIteration
 
     found = optimize.minimize(
@@ -95,10 +95,10 @@ def climb(target: Target, u: np.ndarray, *, jacobian: bool = True) -> Mode | Non
         callback=done, options={"gtol": 1e-11, "maxiter": 200, "initial_trust_radius": 1.0},
     )  # fmt: skip
     value, _, H = at(found.x)
-    return Mode(found.x, float(value), _covariance(H, _FLAT))
+    return Mode(found.x, float(value), inverse_curvature(H))
 
 
-def _covariance(hessian: np.ndarray, least: float) -> np.ndarray:
+def inverse_curvature(hessian: np.ndarray, least: float = _FLAT) -> np.ndarray:
     """(-H)⁻¹ with curvatures of at least `least` relative to a unit scale."""
     values, vectors = np.linalg.eigh(-(hessian + hessian.T) / 2)
     return (vectors / np.maximum(np.abs(values), least)) @ vectors.T

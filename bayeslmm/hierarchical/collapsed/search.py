@@ -20,6 +20,7 @@ from ..patience import Tell, silent
 from .ensemble import thinned, walk
 from .mode import Mode
 from .proposal import Mixture, fit
+from .scouts import scouts
 from .target import Evaluated, Target
 from .weights import Weights, resample, weigh
 
@@ -34,6 +35,7 @@ _ROUNDS = (
 )  # components, and the efficiency that ends the search
 _WIDE = 4.0  # degrees of freedom of the proposals that guard the tails
 _NARROW = 20.0
+_GUARDS = 0.08  # share of the components at summits and ridges
 _BATCH = 4000
 _MOST = 8  # proposals at most this multiple of the effective sample size wanted
 _EXCESS = 3.0
@@ -64,11 +66,11 @@ def search(
 
     Raises SamplingError where Markov chains do not converge either.
     """
-    mixture, steps, used = _adapt(target, summits, rng)
+    mixture, guards, steps, used = _adapt(target, summits, rng)
     evaluated, weights = _collect(target, mixture, _EXCESS * draws, rng, tell)
     if weights.khat > KHAT:
         steps += (f"Pareto k̂ = {weights.khat:.2f} with {len(evaluated.u)} proposals",)
-        mixture = _refined(mixture, evaluated, weights, summits, rng)
+        mixture = _refined(mixture, evaluated, weights, guards, rng)
         used += len(evaluated.u)
         evaluated, weights = _collect(target, mixture, _EXCESS * draws, rng, tell)
         steps += (f"mixture fitted again: k̂ = {weights.khat:.2f}",)
@@ -91,10 +93,10 @@ def _laplace(summits: list[Mode], stretch: float, tail: float) -> Mixture:
     return Mixture.of(np.maximum(mass, 0.02), [m.u for m in summits], scales, [tail] * len(summits))
 
 
-def _adapt(target: Target, summits: list[Mode], rng) -> tuple[Mixture, tuple[str, ...], int]:
-    """The mixture whose weights vary least, with a log of what was tried."""
+def _adapt(target: Target, summits: list[Mode], rng) -> tuple[Mixture, Mixture, tuple[str, ...], int]:
+    """The mixture whose weights vary least, the components that guard its tails, and a log of what was tried."""
     mixtures, parts, steps = [_laplace(summits, 1.0, 6.0)], [], []
-    best = (-1.0, mixtures[0])
+    best, guards = (-1.0, mixtures[0]), _laplace(summits, 1.5, _WIDE)
     for components, enough in (*_ROUNDS, (0, 0.0)):
         parts.append(target.many(mixtures[-1].sample(rng, _PILOT)))
         own = weigh(parts[-1].value - mixtures[-1].log_density(parts[-1].u))
@@ -104,23 +106,28 @@ def _adapt(target: Target, summits: list[Mode], rng) -> tuple[Mixture, tuple[str
             best = (efficiency, mixtures[-1])
         if components == 0 or (efficiency >= enough and own.khat < 0.6):
             break
+        if len(parts) == 1:
+            ridges = scouts(target, summits[0])
+            if ridges:
+                guards = guards.beside(_laplace(ridges, 1.0, _WIDE), 0.5)
+                steps.append(f"{len(ridges)} points on ridges")
         pilot = Evaluated.join(parts)
         density = logsumexp([m.log_density(pilot.u) for m in mixtures], axis=0) - np.log(len(mixtures))
         weights = weigh(pilot.value - density)
-        mixtures.append(_guarded(pilot.u, weights.normal, components, summits, rng))
-    return best[1], tuple(steps), _PILOT * len(parts)
+        mixtures.append(_guarded(pilot.u, weights.normal, components, guards, rng))
+    return best[1], guards, tuple(steps), _PILOT * len(parts)
 
 
-def _guarded(u, weight, components: int, summits: list[Mode], rng) -> Mixture:
+def _guarded(u, weight, components: int, guards: Mixture, rng) -> Mixture:
     """A fitted mixture beside wide components that bound the weights in the tails."""
     near = fit(u, weight, components, _NARROW, rng)
     wide = fit(u, weight, 1, _WIDE, rng)
     stretched = Mixture(wide.log_weight, wide.mean, wide.chol * np.sqrt(3.0), wide.tail)
-    return near.beside(stretched, 0.1).beside(_laplace(summits, 1.5, _WIDE), 0.05)
+    return near.beside(stretched, 0.1).beside(guards, _GUARDS)
 
 
-def _refined(mixture: Mixture, evaluated: Evaluated, weights: Weights, summits, rng) -> Mixture:
-    return _guarded(evaluated.u, weights.normal, 8, summits, rng).beside(mixture, 0.2)
+def _refined(mixture: Mixture, evaluated: Evaluated, weights: Weights, guards: Mixture, rng) -> Mixture:
+    return _guarded(evaluated.u, weights.normal, 8, guards, rng).beside(mixture, 0.2)
 
 
 def _collect(target: Target, mixture: Mixture, wanted: float, rng, tell: Tell) -> tuple[Evaluated, Weights]:
