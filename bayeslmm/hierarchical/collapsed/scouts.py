@@ -23,7 +23,7 @@ _FAR = 1.5  # longest step across it
 def scouts(target: Target, summit: Mode) -> list[Mode]:
     """Points on the ridges along every positive number, in both directions, each with a covariance across and along."""
     found: list[Mode] = []
-    for j in np.flatnonzero(target.coordinates.positive):
+    for j in map(int, np.flatnonzero(target.coordinates.positive)):
         for sign in (-1.0, 1.0):
             last, along = summit.u, np.eye(len(summit.u))[j]
             for step in _STEPS:
