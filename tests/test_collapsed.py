@@ -275,6 +275,14 @@ def test_ridges_towards_the_border_are_seen():
     assert np.mean(draws < 0.5) == pytest.approx(0.0035, abs=0.0016)
 
 
+def test_numbers_beyond_floating_point_have_no_density(few):
+    target, summits = few[2], few[3]
+    away = np.concatenate([np.zeros(1), np.linspace(6.4, 7.9, 2000), [-7.9]])
+    value = target.many(summits[0].u + away[:, None]).value
+    assert np.isfinite(value[0])
+    assert (value[1:] < value[0] - 100).all()
+
+
 def test_who_took_over_is_said(few, monkeypatch):
     model = few[0]
     monkeypatch.setattr(search_module, "KHAT", -10.0)

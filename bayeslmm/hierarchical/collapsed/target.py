@@ -73,7 +73,9 @@ class Target:
     def at(self, u: np.ndarray, θ: np.ndarray, prior: np.ndarray | float = 0.0) -> Evaluated:
         """The same at linear coordinates θ (D, K) in the units of the data, with a given log prior."""
         prior = np.broadcast_to(prior, (len(θ),))
-        found = many_moments(self.products, np.where(np.isfinite(θ), θ, -1.0) / self.lean.unit)
+        with np.errstate(over="ignore"):
+            own = θ / self.lean.unit
+        found = many_moments(self.products, np.where(np.isfinite(own), own, -1.0))
         L, bad = cholesky(found.M + self.information.E)
         p = self.blocks.p
         diagonal = np.log(np.diagonal(L, axis1=1, axis2=2)[:, :p]).sum(axis=1)
