@@ -23,6 +23,7 @@ import pandas as pd
 
 import bayeslmm as bl
 import bayeslmm.hierarchical.collapsed.sampler  # imports are not timed
+import bayeslmm.model
 
 PEERS = Path(__file__).parent / "peers"
 
