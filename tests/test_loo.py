@@ -8,12 +8,13 @@ from scipy.special import logsumexp
 from test_likelihood import build, random_parameters
 
 import bayeslmm as bl
-from bayeslmm.hierarchical import HalfNormal, Priors, resolve_priors
+from bayeslmm.hierarchical import HalfNormal, Priors, default_priors, resolve_priors
 from bayeslmm.hierarchical.centring import centring
 from bayeslmm.hierarchical.collapsed.deletion import Deletion
+from bayeslmm.hierarchical.collapsed.mode import modes
 from bayeslmm.hierarchical.collapsed.sampler import sample_collapsed
 from bayeslmm.hierarchical.evidence import bayes_factor
-from bayeslmm.hierarchical.loo import loo, refitted
+from bayeslmm.hierarchical.loo import Without, loo, refitted
 from bayeslmm.hierarchical.rows import leave_one_out
 from bayeslmm.marginal.covariances import subject_covariance
 
@@ -190,6 +191,31 @@ def test_what_loo_refuses(model, posterior):
         loo(model, posterior, "subject", priors={"sigma": HalfNormal(3.0)})
     with pytest.raises(bl.InferenceError, match="no grouping factor"):
         loo(model, posterior, "subject", subject="Days")
+
+
+def test_subjects_of_a_residual_alone():
+    data = bl.load_dataset("orthodont")
+    model = bl.LMM("distance ~ age", data, residual=bl.CompoundSymmetry("age", subject="Subject"))
+    tree = sample_collapsed(model, draws=200, random_seed=1, prior_draws=0)
+    named, by_default = (loo(model, tree, "subject", subject=s, refit=False) for s in ("Subject", None))
+    assert named.elpd == by_default.elpd
+    assert named.n_data_points == 27
+    plain = bl.LMM("distance ~ age", data)
+    with pytest.raises(bl.InferenceError, match="no subjects to leave out"):
+        loo(plain, sample_collapsed(plain, draws=50, random_seed=1, prior_draws=0), "subject")
+
+
+def test_where_V_is_numerically_singular_nothing_is_predicted():
+    rng = np.random.default_rng(0)
+    data = {"y": rng.normal(size=72), "v": np.tile(np.arange(6), 12), "g": np.repeat(list("abcdefghijkl"), 6)}
+    model = bl.LMM("y ~ v", data, residual=bl.Unstructured("v", subject="g"))
+    deletion = Deletion.of(model, default_priors(model), np.repeat(np.arange(12), 6))
+    target, (summit, *_) = modes(deletion.target, model)
+    z = 6 * np.random.default_rng(1).standard_normal((3000, len(summit.u)))
+    u = summit.u + z @ np.linalg.cholesky(summit.covariance).T
+    found = Without(target, deletion, 0).many(u).value
+    assert np.isfinite(found).any()
+    assert found.max() < summit.value
 
 
 @pytest.mark.parametrize("unit", ["observation", "subject"])

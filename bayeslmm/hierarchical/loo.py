@@ -18,7 +18,7 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from ..draws import linear_draws, parameter_draws, posterior_group
-from ..errors import InferenceError
+from ..errors import InferenceError, SamplingError
 from .collapsed.deletion import Deletion
 from .collapsed.mode import modes
 from .collapsed.search import search
@@ -61,7 +61,8 @@ def loo(
     rows, "observation-integrated" estimates the same with few. p counts what the terms are not already free
     of: β, w and θ for "observation", θ alone for the other two.
 
-    Raises InferenceError for an unknown unit, and for priors that are not those of the posterior.
+    Raises InferenceError for an unknown unit, and for priors that are not those of the posterior; SamplingError
+    where a unit has to be left out by a posterior without it that cannot be drawn.
     """
     if unit not in UNITS:
         raise InferenceError(f"unit={unit!r}: leave out one of {', '.join(map(repr, UNITS))}.")
@@ -72,25 +73,36 @@ def loo(
         return _elpd(model, unit, terms, _weights(terms), {}, ("obs", np.arange(n)))
     chosen = _same_priors(model, posterior, priors)
     rows = np.arange(n)
-    codes, *labels = _subjects(model, subject) if unit == "subject" else (rows, "obs", rows)
+    codes, dim, labels = _subjects(model, subject) if unit == "subject" else (rows, "obs", rows)
     deletion = Deletion.of(model, chosen, codes)
     terms = deletion.log_density(_evaluated(model, deletion.target, draws))
     found = _weights(terms)
     exact: dict[int, float] = {}
     if refit:
         flagged = [int(k) for k in np.flatnonzero(found.khat > GOOD_K)]
-        exact = refitted(model, deletion, flagged, random_seed) if flagged else {}
-    return _elpd(model, unit, terms, found, exact, tuple(labels))
+        exact = refitted(model, deletion, flagged, random_seed, names=labels) if flagged else {}
+    return _elpd(model, unit, terms, found, exact, (dim, labels))
 
 
-def refitted(model: LMM, deletion: Deletion, units: list[int], seed: int = 0) -> dict[int, float]:
-    """log p(y_k | y_-k) = log p(y) - log p(y_-k) of some units, each from a posterior without it."""
+def refitted(
+    model: LMM, deletion: Deletion, units: list[int], seed: int = 0, names: np.ndarray | None = None
+) -> dict[int, float]:
+    """log p(y_k | y_-k) = log p(y) - log p(y_-k) of some units, each from a posterior without it.
+
+    Raises SamplingError, with the name of the unit, where a posterior without one cannot be drawn.
+    """
     target, summits = modes(deletion.target, model)
     whole = search(target, summits, _DRAWS, np.random.default_rng(seed)).log_evidence
     found = {}
     for k in units:
         left: Any = Without(target, deletion, k)
-        found[k] = whole - search(left, summits, _DRAWS, np.random.default_rng([seed, k])).log_evidence
+        try:
+            found[k] = whole - search(left, summits, _DRAWS, np.random.default_rng([seed, k])).log_evidence
+        except SamplingError as error:
+            raise SamplingError(
+                f"The posterior without {k if names is None else names[k]} cannot be drawn, and its Pareto k̂ is above "
+                f"{GOOD_K}. Use tighter priors or a simpler covariance, or refit=False for the estimate with this k̂."
+            ) from error
     return found
 
 
@@ -134,9 +146,10 @@ class Smoothed:
 
 
 def _weights(terms: np.ndarray) -> Smoothed:
-    """PSIS: weights 1 / p(y_s | ..., θ), smoothed."""
+    """PSIS: weights 1 / p(y_s | ..., θ), smoothed; draws at which V is numerically singular have none."""
     elpd, khat = np.empty(terms.shape[1]), np.empty(terms.shape[1])
-    for k, own in enumerate(terms.T):
+    for k, column in enumerate(terms.T):
+        own = column[np.isfinite(column)]
         weight, khat[k] = smooth_tail(-own)
         elpd[k] = logsumexp(weight + own) - logsumexp(weight)
     return Smoothed(elpd, khat)
@@ -196,14 +209,19 @@ def _same_priors(model: LMM, posterior: xr.DataTree, priors: Any) -> Priors:
 def _subjects(model: LMM, subject: str | None) -> tuple[np.ndarray, str, np.ndarray]:
     """(codes (n,), dimension, labels) of the subjects to leave out."""
     terms = {t.group: t for t in model.design.terms}
+    name = model.residual.subject_name
     if subject is None:
-        name = model.residual.subject_name
-        if name is not None and name not in terms:
-            dim, labels = unit_labels(model)
-            return unit_of_rows(model), dim, np.asarray(labels)
         subject = name if name is not None else next(iter(terms), None)
+    if subject is None:
+        raise InferenceError(
+            "The model has no subjects to leave out, neither random effects nor a residual within subjects: leave out "
+            "an 'observation'."
+        )
+    if subject == name and name not in terms:
+        dim, labels = unit_labels(model)
+        return unit_of_rows(model), dim, np.asarray(labels)
     if subject not in terms:
-        known = ", ".join(terms) or "none"
+        known = ", ".join(dict.fromkeys([*terms, *([name] if name is not None else [])])) or "none"
         raise InferenceError(f"subject={subject!r} is no grouping factor of this model; there are {known}.")
     term = terms[subject]
     return term.codes, subject, np.asarray(term.levels, dtype=object)

@@ -5,7 +5,8 @@ For any set s of rows
 
     log p(y_s | y_-s, θ) = ½ log|P_ss| - ½ α_s'P_ss⁻¹α_s - ½ |s| log 2π
 
-so that one evaluation gives every row and every subject at once.
+so that one evaluation gives every row and every subject at once. As y'Py is the sum of the same quadratic form and
+that of y_-s, α_s'P_ss⁻¹α_s is at most y'Py: where V is singular to working precision it is not, and there is no density.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from .target import Evaluated, Target
 if TYPE_CHECKING:
     from ...model import LMM
 
+_ROUNDING = 1e-6
 _NUMBERS = 1_000_000  # in one array of a chunk
 _DENSE = 2500  # rows of a design with crossed factors, whose V is one block
 
@@ -77,12 +79,14 @@ class Deletion:
         return replace(self, rows=kept, order=tuple(order))
 
     def log_density(self, drawn: Evaluated) -> np.ndarray:
-        """log p(y_s | y_-s, θ) of every draw and unit: (D, units)."""
+        """log p(y_s | y_-s, θ) of every draw and unit: (D, units); -inf where V is singular to working precision."""
         out = np.zeros((len(drawn.u), int(self.units.max()) + 1))
+        p = self.target.blocks.p
+        most = drawn.L[:, p, p] ** 2 * (1 + _ROUNDING)  # y'Py
         with np.errstate(all="ignore"):
             for some, index, P, α in self._pieces(drawn):
                 for members in _by_size(self.units[index]):
-                    _add(out[some], members, index, P, α, self.units)
+                    _add(out[some], members, index, P, α, self.units, most[some])
         count = np.bincount(self.units, minlength=out.shape[1])
         return out - count * (0.5 * LOG_2PI + np.log(self.target.blocks.y_scale))
 
@@ -151,13 +155,14 @@ def _by_size(units: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def _add(out: np.ndarray, members: np.ndarray, index, P, α, units) -> None:
-    """Add the densities of units of one size to out (D, units)."""
+def _add(out: np.ndarray, members: np.ndarray, index, P, α, units, most: np.ndarray) -> None:
+    """Add the densities of units of one size to out (D, units); most (D,): what no quadratic form exceeds."""
     block, place = members[:, 0], members[:, 1:]
     Pss = P[place.T[:, None], place.T[None], block]  # (k, k, N, D)
     a = α[place.T, block]
     k, N, D = a.shape
     inverse, logdet = invert(Pss.reshape(k, k, -1).copy())
     quadratic = np.einsum("isd,ijsd,jsd->sd", a, inverse.reshape(k, k, N, D), a, optimize=True)
+    quadratic[~(quadratic <= most)] = np.inf
     unit = units[index[block, place[:, 0]]]
     out[:, unit] += (0.5 * (logdet.reshape(N, D) - quadratic)).T
