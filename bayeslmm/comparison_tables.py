@@ -126,7 +126,7 @@ def _posterior_columns(
     draws: np.ndarray, index: pd.Index, level: float, *, median: bool = False
 ) -> pd.DataFrame:
     """mean, sd and equal-tailed interval of draws (chain, draw, row)."""
-    flat = draws.reshape(-1, draws.shape[-1])
+    flat = draws.reshape(draws.shape[0] * draws.shape[1], draws.shape[2])
     tail = (1 - level) / 2
     columns = {"mean": flat.mean(axis=0)}
     if median:

@@ -42,7 +42,9 @@ def posterior_group(tree: xr.DataTree) -> xr.Dataset:
 
 
 def fixed_draws(model: LMM, posterior: xr.Dataset) -> np.ndarray:
-    """Draws of β (chain, draw, p) in the order of the model's coefficients."""
+    """Draws of β (chain, draw, p) in the order of the model's coefficients; p = 0 without fixed effects."""
+    if not model.design.coefs and "beta" not in posterior:
+        return np.zeros((*(posterior.sizes[d] for d in _SAMPLE), 0))
     beta = _variable(posterior, "beta", "the fixed effects")
     return _ordered(beta, {0: list(model.design.coefs)}, "coefficients")
 
@@ -50,6 +52,11 @@ def fixed_draws(model: LMM, posterior: xr.Dataset) -> np.ndarray:
 def effect_draws(model: LMM, posterior: xr.Dataset, group: str) -> np.ndarray:
     """Draws of the random effects of a grouping factor (chain, draw, N, q), in the order of the design."""
     term = next(t for t in model.design.terms if t.group == group)
+    if f"w_{group}" not in posterior and all(p.name in posterior for p in model.covariance.parameters):
+        raise InferenceError(
+            f"The posterior does not hold the random effects of {group}, as after sample(effects=False) and for very "
+            "large models: sample with effects=True, or draw them by bl.random_effect_draws(model, posterior)."
+        )
     w = _variable(posterior, f"w_{group}", f"the random effects of {group}")
     return _ordered(w, {0: term.levels.tolist(), 1: list(term.effects)}, f"levels and effects of {group}")
 

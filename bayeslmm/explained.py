@@ -39,7 +39,7 @@ def explained_variance(model: LMM, posterior: xr.DataTree) -> xr.Dataset:
     """
     draws = posterior_group(posterior)
     β = fixed_draws(model, draws)
-    shares = variance_shares(model, β.reshape(-1, β.shape[-1]), linear_draws(model, draws))
+    shares = variance_shares(model, β.reshape(β.shape[0] * β.shape[1], β.shape[2]), linear_draws(model, draws))
     variables = {name: (("chain", "draw"), a.reshape(β.shape[:2])) for name, a in shares.items()}
     return xr.Dataset(variables, coords={d: draws.coords[d] for d in ("chain", "draw") if d in draws.coords})
 

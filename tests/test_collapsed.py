@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import stats
 from scipy.linalg import block_diag
 from test_likelihood import build, random_parameters
@@ -382,6 +383,41 @@ def test_w_as_a_stream(sleepstudy):
     np.testing.assert_allclose(row, exact, atol=6 * own.std() / np.sqrt(4000))
     with pytest.raises(bl.InferenceError, match="at least one"):
         bl.random_effect_chunks(sleepstudy, tree, size=0)
+    with pytest.raises(bl.InferenceError, match="subjects is empty"):
+        bl.random_effect_summary(sleepstudy, tree, [])
+    with pytest.raises(bl.InferenceError, match="between 0 and 1"):
+        bl.random_effect_summary(sleepstudy, tree, level=95)
+    with pytest.raises(bl.InferenceError, match="random_effect_draws"):
+        bl.compare(sleepstudy.fit(), tree)
+
+
+def test_a_subject_named_twice_is_drawn_once(sleepstudy):
+    tree = sample_collapsed(sleepstudy, draws=20, effects=False, random_seed=3, prior_draws=0)
+    w = bl.random_effect_draws(sleepstudy, tree, ["308", 335, "308"], random_seed=1)["w_Subject"]
+    assert w["Subject"].values.tolist() == ["308", "335"]
+    assert (w.std(("chain", "draw")) > 0).all()
+    xr.testing.assert_equal(w.sel(Subject=["335"]).Subject, bl.random_effect_draws(sleepstudy, tree, 335).Subject)
+
+
+@pytest.mark.parametrize("first", ["plate", "sample"])
+def test_crossed_factors_come_with_every_part(first):
+    other = {"plate": "sample", "sample": "plate"}[first]
+    model = bl.LMM(f"diameter ~ 1 + (1 | {first}) + (1 | {other})", bl.load_dataset("penicillin"))
+    tree = sample_collapsed(model, draws=20, effects=False, random_seed=1, prior_draws=0)
+    for part in bl.random_effect_chunks(model, tree, size=5, random_seed=1):
+        assert part.sizes[other] == model.fit().w[other].sizes[other]
+        assert (part[f"w_{other}"].std(("chain", "draw")) > 0).all()
+
+
+def test_a_model_without_fixed_effects():
+    model = bl.LMM("Reaction ~ 0 + offset(250 + 0 * Days) + (Days | Subject)", bl.load_dataset("sleepstudy"))
+    fit, tree = model.fit(), model.sample(draws=200, random_seed=1)
+    assert (bl.explained_variance(model, tree)["r2_marginal"] == 0).all()
+    assert bl.random_effect_summary(model, tree, progress=False).shape == (36, 4)
+    assert "sd_Subject[Days]" in str(bl.compare(fit, tree))
+    ahead = bl.posterior_predict(model, tree, bl.load_dataset("sleepstudy").head(3))
+    assert ahead["predictions"].sizes["obs"] == 3
+    assert len(bl.sbc(model, 2, draws=9, seed=1).ranks.columns) == 6
 
 
 def test_what_cannot_be_sampled_is_refused(sleepstudy):

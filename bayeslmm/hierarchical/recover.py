@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from rich.progress import Progress
 
 from ..draws import fixed_draws, linear_draws, posterior_group
 from ..errors import InferenceError
 from .collapsed.effects import draw_effects
 from .collapsed.target import Target
 from .defaults import default_priors
+from .patience import patient_bar
 from .slots import effect_dim
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ def random_effect_draws(
     """Draws of w given the draws of β and the variance parameters in a posterior, one for each of them.
 
     For posteriors without w: of a very large model, or of to_pymc("marginal"). subjects: levels of the first
-    grouping factor; all by default. Variables w_<group> (chain, draw, group, effect), as in a posterior.
+    grouping factor, each once; all by default. Variables w_<group> (chain, draw, group, effect), as in a posterior;
+    with chosen subjects those of the first factor and of all levels of the factors that cross it, without nested ones.
 
-    Raises InferenceError for an unknown subject, and for a model without random effects.
+    Raises InferenceError for an unknown subject or none, and for a model without random effects.
     """
     source = _Source.of(model, posterior)
     return source.draw(_chosen(model, subjects), np.random.default_rng(random_seed), partly=subjects is not None)
@@ -46,9 +47,10 @@ def random_effect_chunks(
     size: int | None = None,
     random_seed: Any = None,
 ) -> Iterator[xr.Dataset]:
-    """The same draws as a stream, `size` subjects at a time, so that any number of subjects fits into memory.
+    """Such draws as a stream, `size` subjects at a time, so that any number of subjects fits into memory.
 
-    size: such that one part is about 20 million numbers by default. Factors that cross the subjects are in every part.
+    size: such that one part is about 20 million numbers by default. Factors that cross the subjects are in every
+    part, drawn anew: given β and the variance parameters, subjects of two parts are then independent draws.
 
     Raises InferenceError as `random_effect_draws` does, and for a size below one.
     """
@@ -73,19 +75,24 @@ def random_effect_summary(
     """Posterior mean, sd and equal-tailed interval of the random effects of the first grouping factor.
 
     Read from a stream of draws: no more than one part of them is in memory. One row a level and effect.
+
+    Raises InferenceError as `random_effect_draws` does, and for a level that is not between 0 and 1.
     """
     chosen = _chosen(model, subjects)
     term = model.design.terms[0]
+    if not 0 < level < 1:
+        raise InferenceError(f"level={level} is the probability of an interval, between 0 and 1.")
     tails = [(1 - level) / 2, (1 + level) / 2]
     found = []
-    with Progress(transient=True, disable=not progress) as bar:
-        task = bar.add_task("Random effects", total=len(chosen))
+    done = 0
+    with patient_bar(progress) as tell:
         for part in random_effect_chunks(model, posterior, term.levels[chosen], random_seed=random_seed):
             w = part[f"w_{term.group}"].values
             w = w.reshape(-1, w.shape[2] * w.shape[3])
             low, high = np.quantile(w, tails, axis=0)
             found.append(np.column_stack([w.mean(axis=0), w.std(axis=0, ddof=1), low, high]))
-            bar.advance(task, part.sizes[term.group])
+            done += part.sizes[term.group]
+            tell("Random effects", done / len(chosen))
     index = pd.MultiIndex.from_product([term.levels[chosen], list(term.effects)], names=[term.group, "effect"])
     return pd.DataFrame(np.concatenate(found), index=index, columns=["mean", "sd", "lower", "upper"])
 
@@ -108,7 +115,7 @@ class _Source:
         draws = posterior_group(posterior)
         target = Target.of(model, default_priors(model))
         blocks, beta = target.blocks, fixed_draws(model, draws)
-        b = (beta.reshape(-1, blocks.p) - blocks.center) / blocks.y_scale @ blocks.basis.T
+        b = (beta.reshape(beta.shape[0] * beta.shape[1], blocks.p) - blocks.center) / blocks.y_scale @ blocks.basis.T
         coords = {d: draws.coords[d] for d in ("chain", "draw")}
         return _Source(model, target, linear_draws(model, draws), b, coords, beta.shape[:2])
 
@@ -120,8 +127,8 @@ class _Source:
         found: dict[str, Any] = {}
         coords = dict(self.coords)
         for i, (term, own) in enumerate(zip(terms, w, strict=True)):
-            if i and partly and i in blocks.within:
-                continue  # of a nested factor only the levels of the chosen subjects were drawn
+            if i and partly and {0, i} <= set(blocks.within):
+                continue  # only its levels in the blocks of the chosen subjects were drawn
             dim = effect_dim(self.model, i)
             found[f"w_{term.group}"] = (("chain", "draw", term.group, dim), own.reshape(*self.shape, len(kept[i]), -1))
             coords |= {term.group: np.asarray(term.levels)[kept[i]], dim: list(term.effects)}
@@ -135,7 +142,10 @@ def _chosen(model: LMM, subjects: Iterable[Any] | None) -> np.ndarray:
     term = model.design.terms[0]
     if subjects is None:
         return np.arange(len(term.levels))
-    wanted = [str(s) for s in ([subjects] if isinstance(subjects, str) else subjects)]
+    several = isinstance(subjects, Iterable) and not isinstance(subjects, str)
+    wanted = list(dict.fromkeys(str(s) for s in (subjects if several else [subjects])))
+    if not wanted:
+        raise InferenceError(f"subjects is empty: name levels of {term.group}, or leave it out for all of them.")
     place = {str(name): i for i, name in enumerate(term.levels)}
     unknown = [s for s in wanted if s not in place]
     if unknown:
