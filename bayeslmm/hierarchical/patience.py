@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich import get_console
 from rich.progress import Progress, TaskID
 
 _SECONDS = 2.0
@@ -25,7 +26,8 @@ def patient_bar(show: bool) -> Iterator[Tell]:
         return
     start = time.perf_counter()
     tasks: dict[str, TaskID] = {}
-    bar = Progress(transient=True)
+    console = get_console()
+    bar = Progress(transient=True, disable=not (console.is_terminal or console.is_jupyter))
 
     def tell(what: str, share: float) -> None:
         if time.perf_counter() - start < _SECONDS:

@@ -104,7 +104,8 @@ def _move(target, mixture, state, own, others, rng) -> _State:
     fresh = rng.permutation(mixture.sample(rng, C * W)).reshape(x.shape)
     new = np.where((kind == 0)[..., None], evolve, np.where((kind == 1)[..., None], stretch, fresh))
     value, q = _evaluate(target, mixture, new.reshape(-1, K), (C, W))
-    log_ratio = value - state.value[:, own]
+    with np.errstate(invalid="ignore"):  # from outside the support to outside: nan, which is never accepted
+        log_ratio = value - state.value[:, own]
     log_ratio += np.where(kind == 1, (K - 1) * np.log(z), 0.0) + np.where(kind == 2, state.q[:, own] - q, 0.0)
     accept = np.log(rng.uniform(size=(C, W))) < log_ratio
     out = _State(state.x.copy(), state.value.copy(), state.q.copy())
@@ -115,10 +116,7 @@ def _move(target, mixture, state, own, others, rng) -> _State:
 
 
 def _summarise(u: np.ndarray) -> Walk:
-    """R̂ between ensembles, and the effective sample size from the means over walkers of each ensemble.
-
-    The mean over an ensemble is one series a chain; its autocorrelation time is that of the walkers.
-    """
+    """R̂ between ensembles, and the effective sample size with every walker as a chain."""
     from arviz_stats.base import array_stats
 
     steps, C, W, K = u.shape

@@ -85,7 +85,8 @@ def sample_collapsed(
 def _say_who_took_over(found: Found) -> None:
     text = (
         f"Importance weights of the variance parameters were not to be trusted (Pareto k̂ = {found.khat:.2f}, and 0.7 "
-        f"is the limit): {found.steps[-1]} took over. The draws are right, and dependent: read their effective sizes."
+        f"is the limit), so that Markov chains drew them ({found.steps[-1]}). These draws are dependent: read their effective "
+        "sample sizes."
     )
     here = str(Path(__file__).parents[2])
     warnings.warn(ConvergenceNote(text), skip_file_prefixes=(here,), stacklevel=2)
