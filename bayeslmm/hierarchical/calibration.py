@@ -64,12 +64,13 @@ class Calibration:
         columns = min(columns, len(names))
         rows = -(-len(names) // columns)
         figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.0 * rows), squeeze=False)
-        low, high = stats.binom.ppf([0.005, 0.995], len(self.ranks), 1 / _BINS)
+        bins = next(k for k in range(min(_BINS, self.draws + 1), 0, -1) if (self.draws + 1) % k == 0)  # of equal width
+        low, high = stats.binom.ppf([0.005, 0.995], len(self.ranks), 1 / bins)
         for ax, name in zip(axes.ravel(), names, strict=False):
-            edges = np.linspace(-0.5, self.draws + 0.5, _BINS + 1)
+            edges = np.linspace(-0.5, self.draws + 0.5, bins + 1)
             counts, _, _ = ax.hist(self.ranks[name], edges, color="0.6", edgecolor="white", lw=0.5)
             ax.axhspan(low, high, color="tab:blue", alpha=0.2, lw=0)
-            ax.axhline(len(self.ranks) / _BINS, color="tab:blue", lw=1)
+            ax.axhline(len(self.ranks) / bins, color="tab:blue", lw=1)
             ax.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.15 * max(high, counts.max())), yticks=[])
             ax.set_title(name, fontsize=9)
         for ax in axes.ravel()[len(names) :]:
