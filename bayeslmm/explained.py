@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def explained_variance(model: LMM, posterior: xr.DataTree) -> xr.Dataset:
     """R² and intraclass correlations of every draw: r2_marginal, r2_conditional and icc_<group>, (chain, draw) each.
 
-    posterior: what `model.sample()` returned. The variance of a serial process counts as error, and `az.summary`
-    takes the result as it is.
+    posterior: what `model.sample()` returned. The variance of a serial process counts as error, an offset as
+    neither; `az.summary` takes the result as it is.
 
     Raises
     ------

@@ -71,8 +71,11 @@ def draw_effects(
         _fill_crossed(out, blocks, crossed, some, place)
         for batch, levels, v in _within(blocks, covariance, own, a, crossed, rng):
             for i, at, w in _by_term(blocks, batch, levels, v):
-                wanted = place[i][at] >= 0
-                out[i][some, place[i][at][wanted]] = w[:, wanted]
+                to = place[i][at]
+                if (to < 0).any():
+                    w, to = w[:, to >= 0], to[to >= 0]
+                run = len(to) > 0 and bool((np.diff(to) == 1).all())
+                out[i][some, slice(to[0], to[-1] + 1) if run else to] = w
     return [w * (blocks.y_scale / s) for w, s in zip(out, blocks.z_scale, strict=True)]
 
 
@@ -215,5 +218,6 @@ def _by_term(blocks: Blocks, batch: Batch, levels: list[np.ndarray], w: np.ndarr
         count, q = z.shape[2:]
         own = w[start : start + count * q].reshape(count, q, len(touched), -1).transpose(2, 0, 3, 1)
         real = touched >= 0
-        yield i, touched[real], np.swapaxes(own[real], 0, 1)
+        one = own.reshape(-1, *own.shape[2:]) if count == 1 and real.all() else own[real]
+        yield i, touched[real], np.swapaxes(one, 0, 1)
         start += count * q
