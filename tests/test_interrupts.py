@@ -164,7 +164,7 @@ def test_a_lost_chain_is_reported(before, number):
 
     words = "process of a chain ended" if number == signal.SIGKILL else "Chain . failed"
     with stopped(exception=bl.SamplingError, match=words):
-        nuts(draws=100_000, cores=2, callback=at_draw(5, kill))
+        nuts(draws=3000, cores=2, callback=at_draw(5, kill))  # PyMC may hear of it when the other chain is done
     if number == signal.SIGKILL:
         same(nuts()["posterior"].to_dataset(), before["nuts"])
 
