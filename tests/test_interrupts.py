@@ -102,7 +102,7 @@ def test_refits_of_loo(model, before, monkeypatch):
 def test_calibration(model, workers):
     alone = bl.sbc(model, 3, draws=9, seed=4).ranks
     with stopped(after=0.5 if workers == 1 else 2.0):
-        bl.sbc(model, 100_000, draws=9, seed=4, workers=workers)
+        bl.sbc(model, 3000, draws=9, seed=4, workers=workers)
     assert bl.sbc(model, 3, draws=9, seed=4).ranks.equals(alone)
 
 
@@ -115,7 +115,7 @@ def test_a_lost_worker_is_reported(model):
     thread = threading.Thread(target=kill)
     thread.start()
     with stopped(exception=bl.InferenceError, match="worker process ended"):
-        bl.sbc(model, 100_000, draws=9, seed=4, workers=2)
+        bl.sbc(model, 3000, draws=9, seed=4, workers=2)
     thread.join()
 
 
@@ -136,7 +136,7 @@ def test_nuts(before, cores, number):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # numba's callbacks swallow it
 def test_nuts_while_it_compiles():
     with stopped(after=0.1):
-        nuts(draws=1_000_000)
+        nuts(draws=50_000)
 
 
 def test_what_swallows_every_exception_is_interrupted_again(model, monkeypatch):
