@@ -10,11 +10,11 @@ import numpy as np
 from scipy.special import gammaln
 
 from ..errors import SamplingError
-from .prior import Prior
+from .prior import Family
 
 
 @dataclass(frozen=True, repr=False)
-class OnScale(Prior):
+class OnScale(Family):
     """A positive family placed on the standard deviation (on="sd") or on the variance (on="variance")."""
 
     _: KW_ONLY

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln
 
-from .prior import Prior
+from .prior import Family
 
 
 @dataclass(frozen=True, repr=False)
-class LKJ(Prior):
+class LKJ(Family):
     """p(C) ∝ det(C)^(η-1) over correlation matrices: uniform at η = 1, towards independence as η grows.
 
     Source: Lewandowski, Kurowicka and Joe (2009), Journal of Multivariate Analysis 100, 1989-2001.

@@ -36,22 +36,12 @@ class Prior(ABC):
         """Independent draws."""
 
     @abstractmethod
-    def pymc(self) -> tuple[str, dict[str, Any]]:
-        """Name and parameters of the distribution of PyMC."""
-
     def to_pymc(self, name: str, **kwargs: Any) -> Any:
         """Create the random variable in the model on the context stack; kwargs go to PyMC (dims, shape)."""
-        import pymc as pm
 
-        family, parameters = self.pymc()
-        return getattr(pm, family)(name, **_floats(parameters), **kwargs)
-
+    @abstractmethod
     def dist(self, **kwargs: Any) -> Any:
         """The same as an unregistered PyMC variable."""
-        import pymc as pm
-
-        family, parameters = self.pymc()
-        return getattr(pm, family).dist(**_floats(parameters), **kwargs)
 
     def __repr__(self) -> str:
         plain = [_number(getattr(self, f.name)) for f in fields(self) if not f.kw_only]
@@ -65,6 +55,28 @@ class Prior(ABC):
                 raise SamplingError(f"{type(self).__name__}: {name} = {value} must be positive.")
 
 
+class Family(Prior):
+    """A prior that is a distribution of PyMC by name."""
+
+    @abstractmethod
+    def pymc(self) -> tuple[str, dict[str, Any]]:
+        """Name and parameters of the distribution of PyMC."""
+
+    def to_pymc(self, name: str, **kwargs: Any) -> Any:
+        """See `Prior`."""
+        import pymc as pm
+
+        family, parameters = self.pymc()
+        return getattr(pm, family)(name, **_floats(parameters), **kwargs)
+
+    def dist(self, **kwargs: Any) -> Any:
+        """See `Prior`."""
+        import pymc as pm
+
+        family, parameters = self.pymc()
+        return getattr(pm, family).dist(**_floats(parameters), **kwargs)
+
+
 def _floats(parameters: dict[str, Any]) -> dict[str, np.ndarray]:
     # PyTensor takes the logarithm of a small whole number in single precision.
     return {k: np.asarray(v, float) for k, v in parameters.items()}
@@ -75,7 +87,7 @@ def _number(x: Any) -> str:
 
 
 @dataclass(frozen=True, repr=False)
-class Uniform(Prior):
+class Uniform(Family):
     """Equal density between lower and upper."""
 
     lower: float
@@ -97,7 +109,7 @@ class Uniform(Prior):
 
 
 @dataclass(frozen=True, repr=False)
-class Flat(Prior):
+class Flat(Family):
     """Density 1 everywhere that the parameter may lie: improper where that is not an interval."""
 
     positive: bool = False  # the parameter is: half the line

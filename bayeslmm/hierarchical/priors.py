@@ -10,7 +10,7 @@ from scipy.special import gammaln
 from ..errors import SamplingError
 from .gamma import Gamma, InverseGamma
 from .lkj import LKJ
-from .prior import Flat, Prior, Uniform
+from .prior import Family, Flat, Prior, Uniform
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, repr=False)
-class Normal(Prior):
+class Normal(Family):
     """Normal with mean mu and standard deviation sigma."""
 
     mu: float
@@ -43,7 +43,7 @@ class Normal(Prior):
 
 
 @dataclass(frozen=True, repr=False)
-class StudentT(Prior):
+class StudentT(Family):
     """Student t with nu degrees of freedom, location mu and scale sigma."""
 
     nu: float
@@ -71,7 +71,7 @@ def _t_constant(nu, scale):
 
 
 @dataclass(frozen=True, repr=False)
-class HalfT(Prior):
+class HalfT(Family):
     """Student t folded at zero; with nu = 3 the default of brms for standard deviations."""
 
     nu: float
@@ -93,7 +93,7 @@ class HalfT(Prior):
 
 
 @dataclass(frozen=True, repr=False)
-class HalfNormal(Prior):
+class HalfNormal(Family):
     """Normal folded at zero; `scale` is the standard deviation before folding."""
 
     scale: float
@@ -113,7 +113,7 @@ class HalfNormal(Prior):
 
 
 @dataclass(frozen=True, repr=False)
-class HalfCauchy(Prior):
+class HalfCauchy(Family):
     """Cauchy folded at zero: the half-t with one degree of freedom."""
 
     scale: float
@@ -133,7 +133,7 @@ class HalfCauchy(Prior):
 
 
 @dataclass(frozen=True, repr=False)
-class Exp(Prior):
+class Exp(Family):
     """Exponential with a rate: mean 1/rate."""
 
     rate: float
@@ -152,7 +152,7 @@ class Exp(Prior):
 
 
 @dataclass(frozen=True, repr=False)
-class PC(Prior):
+class PC(Family):
     """Penalised complexity: exponential on a standard deviation, with P(sd > upper) = alpha.
 
     Source: Simpson et al. (2017), Statistical Science 32, 1-28, section 3.3.
@@ -180,7 +180,7 @@ class PC(Prior):
 
 
 @dataclass(frozen=True, repr=False)
-class LogNormal(Prior):
+class LogNormal(Family):
     """log x ~ Normal(mu, sigma); the default for ranges."""
 
     mu: float

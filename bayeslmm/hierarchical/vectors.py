@@ -36,9 +36,6 @@ class Mixed(Prior):
     def sample(self, rng, size=None):
         return np.stack([p.sample(rng, size) for p in self.own], axis=-1)
 
-    def pymc(self):
-        raise NotImplementedError("a mixture of families has no name in PyMC")
-
     def dist(self, **kwargs: Any) -> Any:
         import pytensor.tensor as pt
 
