@@ -158,6 +158,10 @@ def test_arviz_takes_the_tree(tree):
 # --- other implementations of NUTS, where they are installed ------------------------------------------------
 
 
+# Not in the test extra: where nutpie is installed PyMC takes it for every model, and its own sampler would go untested.
+OPTIONAL = "an optional sampler, to be installed beside the test extra"
+
+
 @pytest.fixture(scope="module")
 def exact():
     model = LMM("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
@@ -168,7 +172,7 @@ def exact():
 @pytest.mark.parametrize("package", ["nutpie", "numpyro"])
 @pytest.mark.filterwarnings("default")  # of the packages: nobody here can act on them
 def test_other_samplers_give_the_same_tree(package, parametrization, exact, tmp_path):
-    pytest.importorskip(package)
+    pytest.importorskip(package, reason=OPTIONAL)
     model, expected = exact
     tree = model.sample("nuts", nuts_sampler=package, parametrization=parametrization, draws=500, tune=500,
                         chains=2, random_seed=3, progressbar=False, prior_draws=20)  # fmt: skip
@@ -189,7 +193,7 @@ def test_other_samplers_give_the_same_tree(package, parametrization, exact, tmp_
 
 @pytest.mark.filterwarnings("default")
 def test_nutpie_is_interrupted():
-    pytest.importorskip("nutpie")
+    pytest.importorskip("nutpie", reason=OPTIONAL)
     model = LMM("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff"))
     model.sample("nuts", nuts_sampler="nutpie", draws=20, tune=20, chains=2, progressbar=False)
     timer = threading.Timer(8.0, os.kill, (os.getpid(), signal.SIGINT))
