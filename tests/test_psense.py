@@ -124,7 +124,7 @@ def test_draws_of_nuts_are_weighted_alike():
         own = powered(α)
         return {"Intercept": own["Intercept"], "sd_Subject": own["sd_Subject[Intercept]"], "sigma": own["sigma"]}
 
-    options = {"draws": 1000, "tune": 500, "chains": 2, "cores": 1, "random_seed": 1, "progressbar": False}
+    options = {"draws": 1500, "tune": 500, "chains": 2, "cores": 1, "random_seed": 1, "progressbar": False}
     tree = model.sample("nuts", priors=priors(1.0), prior_draws=0, **options)
     refit = model.sample(draws=DRAWS, random_seed=1, priors=priors(2.0), prior_draws=0)
     moments_agree(tree, log_density(tree, "log_prior"), refit, names, worth=0.4)

@@ -15,7 +15,7 @@ from .algebra import matvec
 from .coefficients import coefficients
 from .dims import Dims
 from .hyper import declare
-from .integrated import observe_marginally
+from .integrated import Likelihood, observe_marginally
 from .naming import response_name
 from .overrides import resolve_priors
 from .random import random_effects
@@ -45,12 +45,15 @@ def build(model: LMM, parametrization: str = "noncentered", priors: Any = None) 
     design = model.design
     with pm.Model() as built:
         dims = Dims(built)
+        if parametrization == "marginal":
+            likelihood = Likelihood.of(model)
+            beta = coefficients(model, chosen, dims, likelihood.coordinates())
+            hypers = declare(model, chosen, dims)
+            built.add_coord("obs", np.arange(len(design.y)))
+            observe_marginally(likelihood, hypers, beta, response_name(model))
+            return built
         beta = coefficients(model, chosen, dims)
         hypers = declare(model, chosen, dims)
-        if parametrization == "marginal":
-            built.add_coord("obs", np.arange(len(design.y)))
-            observe_marginally(model, hypers, beta, response_name(model))
-            return built
         w = random_effects(model, hypers, parametrization, dims)
         mean = design.offset + (0.0 if beta is None else matvec(design.X, beta))
         for term, effects in zip(design.terms, w, strict=True):

@@ -11,7 +11,7 @@ import pytensor.tensor as pt
 from pymc.distributions.transforms import Transform
 
 from .algebra import matvec
-from .centring import Centring, centring
+from .centring import centring
 from .defaults import Priors
 from .dims import Dims
 from .prior import Prior
@@ -21,46 +21,52 @@ if TYPE_CHECKING:
     from ..model import LMM
 
 
-def coefficients(model: LMM, priors: Priors, dims: Dims) -> Any:
-    """beta (p,) on the scale of the formula; None for a model without fixed effects."""
+def coefficients(model: LMM, priors: Priors, dims: Dims, coordinates: Coordinates | None = None) -> Any:
+    """beta (p,) on the scale of the formula; None for a model without fixed effects.
+
+    coordinates: where the sampler moves; at centred columns by default.
+    """
     coefs = model.design.coefs
     if not coefs:
         return None
     dim = dims.of("coef", coefs)
     prior = joint([priors[f"beta[{c}]"] for c in coefs])
     centre = centring(model.design)
-    return prior.to_pymc("beta", dims=dim) if centre.trivial else _centred(prior, centre, dim)
+    if centre.trivial:
+        free = coordinates is not None and prior.support == "real"
+        return prior.to_pymc("beta", dims=dim, **({"transform": coordinates} if free else {}))
+    back = np.linalg.inv(centre.A)
+    return _centred(prior, centre.A, back, coordinates or Coordinates(np.zeros(len(coefs)), back), dim)
 
 
-def _centred(prior: Prior, centre: Centring, dim: str) -> Any:
+def _centred(prior: Prior, A: np.ndarray, back: np.ndarray, coordinates: Coordinates, dim: str) -> Any:
     """β = A⁻¹γ with independent priors on γ; |A| = 1, so that densities of β and γ are equal."""
-    A, back = centre.A, np.linalg.inv(centre.A)
     return pm.CustomDist(
         "beta",
         back,
         dist=lambda back, size: (back * prior.dist(shape=len(A))).sum(axis=1),
         logp=lambda beta, back: prior.logp(matvec(A, beta), pt),
         signature="(p,p)->(p)",
-        transform=Centred(A, back),
+        transform=coordinates,
         class_name="CentredColumns",
         dims=dim,
     )
 
 
 @dataclass(frozen=True, eq=False)
-class Centred(Transform):
-    """The sampler moves on γ = Aβ: level and slopes are nearly independent there."""
+class Coordinates(Transform):
+    """β = location + root γ: the sampler moves on γ (p,), in which the coefficients are nearly independent."""
 
-    A: np.ndarray
-    back: np.ndarray
-    name = "centred"
+    location: np.ndarray
+    root: np.ndarray
+    name = "linear"
     ndim_supp = 1
 
     def forward(self, value, *inputs):
-        return matvec(self.A, value)
+        return matvec(np.linalg.inv(self.root), value - self.location)
 
     def backward(self, value, *inputs):
-        return matvec(self.back, value)
+        return self.location + matvec(self.root, value)
 
     def log_jac_det(self, value, *inputs):
-        return pt.zeros(value.shape[:-1])
+        return pt.constant(np.linalg.slogdet(self.root)[1])

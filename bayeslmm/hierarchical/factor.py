@@ -15,7 +15,7 @@ import pymc as pm
 import pytensor.tensor as pt
 from pymc.distributions.transforms import Transform
 
-from .algebra import times_transpose
+from .algebra import gram, matvec
 from .lkj import lkj_constant
 
 
@@ -27,20 +27,21 @@ def lkj_factor(name: str, eta: float, q: int, dims: Any = None, **kwargs: Any) -
         dist=lambda _, size: _draw(eta, q),
         logp=lambda L, _: _logp(L, eta, q),
         signature="()->(q,q)",
-        transform=UnitRows(q),
+        transform=PartialCorrelations(q),
         initval=np.eye(q),
         class_name="LKJFactor",
         **kwargs,
     )
-    off = 1 - np.eye(q)
-    pm.Deterministic(name, times_transpose(L, L) * off + np.eye(q), dims=dims)
+    C = gram(L).ravel() * (1 - np.eye(q)).ravel() + np.eye(q).ravel()
+    pm.Deterministic(name, C.reshape((q, q)), dims=dims)
     return L
 
 
 def _logp(L: Any, eta: float, q: int) -> Any:
     """log density of the entries below the diagonal of L: |C|^(η-1) and the Jacobian of C -> L."""
     exponents = 2 * (eta - 1) + q - 1 - np.arange(q)
-    return lkj_constant(eta, q) + (exponents * pt.log(pt.diagonal(L))).sum()
+    diagonal = np.eye(q * q)[:: q + 1]
+    return lkj_constant(eta, q) + (exponents[1:] * pt.log(matvec(diagonal[1:], L.ravel()))).sum()
 
 
 def _draw(eta: float, q: int) -> Any:
@@ -59,35 +60,42 @@ def _draw(eta: float, q: int) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class UnitRows(Transform):
-    """Real numbers x_ij, j < i -> rows (x_i1, ..., x_i,i-1, 1, 0, ...) of length one."""
+class PartialCorrelations(Transform):
+    """Real numbers x_ij, j < i -> L with L_ij = t_ij √Π_k<j (1 - t_ik²) for the partial correlations t = tanh x, t_ii = 1.
+
+    Every product of 1 - t² is the exponential of a sum: L is one line of arithmetic between two constant matrices.
+    """
 
     q: int
-    name = "unitrows"
+    name = "partial"
     ndim_supp = 2
 
     def forward(self, value, *inputs):
+        squares = pt.cumsum(value * value, axis=1) - value * value
         i, j = np.tril_indices(self.q, -1)
-        return value[i, j] / value[i, i]
+        return pt.arctanh((value / pt.sqrt(1 - squares))[i, j])
 
     def backward(self, value, *inputs):
-        return self._rows(value) / pt.sqrt(self._squares(value))[:, None]
+        q = self.q
+        place, before = self._constants()
+        L = (matvec(place, pt.tanh(value)) + np.eye(q).ravel()) * pt.exp(0.5 * matvec(before, _log_rest(value)))
+        return L.reshape((q, q))
 
     def log_jac_det(self, value, *inputs):
-        power = np.arange(self.q) + 2.0
-        return -0.5 * (power * pt.log(self._squares(value))).sum()
+        # dL_ij/dx_ij = (1 - t²) √Π, and the matrix of derivatives is triangular.
+        place, before = self._constants()
+        below = place.sum(axis=1) > 0
+        return ((1 + 0.5 * before[below].sum(axis=0)) * _log_rest(value)).sum()
 
-    def _place(self):
-        """Where the entry of each cell stands in (x, 0, 1)."""
+    def _constants(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the entries below the diagonal stand in L (q², n), and which of them stand before each in its row."""
         i, j = np.tril_indices(self.q, -1)
-        place = np.full((self.q, self.q), len(i))
-        place[i, j] = np.arange(len(i))
-        place[np.diag_indices(self.q)] = len(i) + 1
-        return place
+        row, column = np.divmod(np.arange(self.q**2), self.q)
+        place = (row[:, None] == i) & (column[:, None] == j)
+        before = (row[:, None] == i) & (j < column[:, None]) & (column <= row)[:, None]
+        return place.astype(float), before.astype(float)
 
-    def _rows(self, value):
-        return pt.concatenate([value, np.array([0.0, 1.0])])[self._place()]
 
-    def _squares(self, value):
-        rows = self._rows(value)
-        return (rows * rows).sum(axis=1)
+def _log_rest(x: Any) -> Any:
+    """log(1 - tanh² x)."""
+    return 2 * (np.log(2) - x - pt.softplus(-2 * x))

@@ -10,6 +10,7 @@ so that an evaluation costs as much as there are patterns, however many subjects
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,70 +18,82 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from ..errors import SamplingError
+from ..covariance.structure import Structure
+from ..errors import DesignError, SamplingError
 from ..kernel.batch import Blocks
 from ..kernel.blocks import arrange, compress
+from ..kernel.estimate import best_of
 from ..kernel.many import Pooled, products
+from ..kernel.start import starts
 from .algebra import matvec
+from .coefficients import Coordinates
 from .hyper import Hyper
+from .inverse import inverse
 from .patterns import Batch, batches, places_of_rows
-from .random import factor
+from .random import covariance, factor
 from .residual import _coloured, _in_rows
 
 if TYPE_CHECKING:
     from ..model import LMM
 
 LOG_2PI = float(np.log(2 * np.pi))
-_BY_HAND = 6  # rows up to which a matrix is eliminated entry by entry: LAPACK would compile for seconds
 
 
-def observe_marginally(model: LMM, hypers: list[Hyper], beta: Any, name: str) -> Any:
-    """The observed variable `name` with dimension obs, given β and the variance parameters only.
-
-    Raises SamplingError for designs without shared patterns that are too large for a symbolic likelihood.
-    """
-    design, covariance = model.design, model.covariance
-    likelihood = Likelihood.of(model)
-    within = sum(len(term.blocks) for term in covariance.random)
-    roots = _roots(model, hypers[:within])
-    θ = pt.concatenate([h.linear for h in hypers])
+def observe_marginally(likelihood: Likelihood, hypers: list[Hyper], beta: Any, name: str) -> Any:
+    """The observed variable `name` with dimension obs, given β and the variance parameters only."""
+    model, design = likelihood.model, likelihood.model.design
+    K = sum(len(term.blocks) for term in model.covariance.random)
+    G, Λ = [covariance(h) for h in hypers[:K]], [factor(h) for h in hypers[:K]]
+    θ = pt.concatenate([h.linear for h in hypers[K:]])
     found = batches(model.residual, len(design.y))
     place = places_of_rows(found, len(design.y))
     beta = pt.zeros(0) if beta is None else beta
 
+    def logp(value, beta, θ, *matrices):
+        return likelihood.log(beta, θ, matrices[:K], matrices[K:])
+
     def draw(beta, θ, *rest):
         mean = design.offset + (matvec(design.X, beta) if design.coefs else 0.0)
-        for term, Λ in zip(design.terms, rest[:-1], strict=True):
+        for term, whole in zip(design.terms, _of_terms(model, rest[K : 2 * K]), strict=True):
             z = pm.Normal.dist(size=(len(term.levels), term.Z.shape[1]))
-            w = (z[:, None, :] * Λ[None]).sum(axis=2)
+            w = (z[:, None, :] * whole[None]).sum(axis=2)
             mean = mean + (w[term.codes] * term.Z).sum(axis=1)
         noise = pm.Normal.dist(size=len(design.y))
         return mean + _in_rows([_coloured(noise, _root_of_R(model, θ, b), b) for b in found], place)
 
-    matrices = "".join(f",(q{i},q{i})" for i in range(len(roots)))
     return pm.CustomDist(
-        name, beta, θ, *roots, dist=draw, logp=lambda value, beta, θ, *roots: likelihood.log(beta, θ, roots),
-        signature=f"(p),(k){matrices}->(n)", class_name="NormalOfSubjects", observed=design.y, dims="obs",
+        name, beta, θ, *G, *Λ, dist=draw, logp=logp, signature=_signature([*G, *Λ]),
+        class_name="NormalOfSubjects", observed=design.y, dims="obs",
     )  # fmt: skip
 
 
-def _roots(model: LMM, hypers: list[Hyper]) -> list[Any]:
-    """Λ (q, q) with ΛΛ' = G of each grouping factor."""
-    left, out = iter(hypers), []
+def _signature(matrices: list[Any]) -> str:
+    return "(p),(k)" + "".join(f",({','.join([f'q{i}'] * A.ndim)})" for i, A in enumerate(matrices)) + "->(n)"
+
+
+def _of_terms(model: LMM, Λ: Sequence[Any]) -> list[Any]:
+    """Λ (q, q) of each grouping factor from those of its blocks."""
+    left, out = iter(Λ), []
     for term in model.covariance.random:
-        own = [factor(next(left)) for _ in term.blocks]
-        whole = [pt.diag(Λ) if Λ.ndim == 1 else Λ for Λ in own]
+        own = [next(left) for _ in term.blocks]
+        whole = [pt.diag(A) if A.ndim == 1 else A for A in own]
         out.append(whole[0] if len(whole) == 1 else pt.linalg.block_diag(*whole))
     return out
 
 
 def _root_of_R(model: LMM, θ: Any, batch: Batch) -> Any:
     """L (P, m, m) with LL' = R of the patterns of a batch; padding is independent with variance 1."""
-    covariance, m = model.covariance, batch.mask.shape[1]
-    parts = zip(covariance.residual, covariance.residual_slices(), batch.rows, strict=True)
-    R = sum(s.matrix(θ[k], rows, pt) for s, k, rows in parts)
+    m = batch.mask.shape[1]
+    R = sum(s.matrix(θ[k], rows, pt) for s, k, rows in zip(*_residual(model), batch.rows, strict=True))
     R = R * (batch.mask[:, :, None] * batch.mask[:, None, :]) + np.eye(m) * (1 - batch.mask)[:, :, None]
     return pt.sqrt(R) if m == 1 else pt.linalg.cholesky(R)
+
+
+def _residual(model: LMM) -> tuple[tuple[Structure, ...], list[slice]]:
+    """The components of R, and where each stands in the vector of their linear coordinates."""
+    parts, slices = model.covariance.residual, model.covariance.residual_slices()
+    start = slices[0].start
+    return parts, [slice(k.start - start, k.stop - start) for k in slices]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,50 +116,75 @@ class Likelihood:
             )
         return Likelihood(model, blocks, pooled)
 
-    def log(self, beta: Any, θ: Any, roots: tuple[Any, ...]) -> Any:
-        """The log-likelihood at β (p,), linear coordinates θ (K,) in the units of the data, and the roots
-        of G.
-        """
+    def coordinates(self) -> Coordinates:
+        """Coordinates of β with posterior covariance of about 1: at the REML estimate, before there are priors."""
         blocks, covariance = self.blocks, self.model.covariance
-        u = sum(blocks.widths)
-        a = pt.concatenate([-self._standard(beta), np.ones(1)]) if blocks.p else pt.ones(1)
-        θ = θ / blocks.unit
-        logdet, M = pt.constant(0.0), _Products(u, a)
+        try:
+            at = best_of(blocks, covariance, starts(covariance, self.model.residual), True).evaluation
+            b, cov_b = at.beta, at.A_inverse
+        except DesignError:
+            b, cov_b = np.zeros(blocks.p), np.eye(blocks.p) / blocks.n
+        back = blocks.y_scale * np.linalg.inv(blocks.basis)
+        return Coordinates(blocks.center + back @ b, back @ np.linalg.cholesky(cov_b))
+
+    def log(self, beta: Any, θ: Any, G: Sequence[Any], Λ: Sequence[Any]) -> Any:
+        """The log-likelihood at β (p,), linear coordinates θ of the residual, G and its root Λ of every block
+        of random effects, in the units of the data.
+        """
+        blocks, u = self.blocks, sum(self.blocks.widths)
+        c = u + blocks.p + 1
+        parts, slices = _residual(self.model)
+        θ = θ / blocks.unit[len(blocks.unit) - sum(p.size for p in parts) :]
+        logdet, M = pt.constant(0.0), pt.constant(0.0)
         for pooled in self.pooled:
-            inverse, log = invert(self._V(pooled, θ))
+            inverted, log = inverse(self._V(pooled, θ, G))
             logdet = logdet + (pooled.count * log).sum()
-            M.add(inverse, pooled)
-        part, at = covariance.residual[0], covariance.residual_slices()[0]
+            M = M + matvec(pooled.T.reshape(c * c, -1), inverted.ravel())
         for noise in blocks.noise:
-            v = part.matrix(θ[at], noise.rows, pt)[0, 0, 0]
+            v = parts[0].matrix(θ[slices[0]], noise.rows, pt)[0, 0, 0]
             logdet = logdet + noise.count * pt.log(v)
-            M.add_noise(1 / v, noise.gram)
-        quadratic = M.rr
+            M = M + noise.gram.ravel() / v
+        a = self._coefficients(beta)
+        M = M.reshape((c, c))
+        quadratic = _form(M[u:, u:].ravel(), a)
         if u:
-            more, fitted = self._crossed(M, roots)
+            more, fitted = self._crossed(M[:u, :u], matvec(M[:u, u:], a), Λ)
             logdet, quadratic = logdet + more, quadratic - fitted
         constant = blocks.n * (LOG_2PI + 2 * np.log(blocks.y_scale)) - blocks.log_weights
         return -0.5 * (constant + logdet + quadratic)
 
-    def _standard(self, beta: Any) -> Any:
-        """β -> b, the coefficients of the orthonormal basis about the least squares fit."""
-        return matvec(self.blocks.basis / self.blocks.y_scale, beta - self.blocks.center)
+    def _coefficients(self, beta: Any) -> Any:
+        """a = (-b, 1) of r = [X y] a, with b the coefficients of the orthonormal basis about the least squares fit."""
+        blocks, p = self.blocks, self.blocks.p
+        if not p:
+            return pt.ones(1)
+        to_basis = blocks.basis / blocks.y_scale
+        fixed = np.append(to_basis @ blocks.center, 1.0)
+        return fixed - matvec(np.vstack([to_basis, np.zeros((1, p))]), beta)
 
-    def _V(self, pooled: Pooled, θ: Any) -> Any:
-        """V (P, m, m) of the patterns."""
-        covariance, m, P = self.model.covariance, pooled.m, len(pooled.count)
-        V = pt.zeros((P, m, m))
-        for ZZ, i in zip(pooled.ZZ, self.blocks.within, strict=True):
-            term = covariance.random[i]
-            G = term.matrix(θ[covariance.term_slices()[i]], pt)
-            V = V + (ZZ.reshape(P, m, m, -1) * G.ravel()).sum(axis=3)
-        for part, k, rows in zip(covariance.residual, covariance.residual_slices(), pooled.rows, strict=True):
-            V = V + part.matrix(θ[k], rows, pt)
-        return V
+    def _V(self, pooled: Pooled, θ: Any, G: Sequence[Any]) -> Any:
+        """V (P, m, m) of the patterns: what is linear in variances and covariances is a constant matrix times them."""
+        blocks, m, P = self.blocks, pooled.m, len(pooled.count)
+        V: Any = 0.0
+        own = _split(G, [len(term.blocks) for term in self.model.covariance.random])
+        for ZZ, i in zip(pooled.ZZ, blocks.within, strict=True):
+            scale = blocks.z_scale[i] / blocks.y_scale
+            whole = ZZ.reshape(P * m * m, len(scale), -1) * (scale[:, None] * scale)
+            for (_, columns), block in zip(self.model.covariance.random[i].blocks, own[i], strict=True):
+                at = list(columns)
+                constant = whole[:, at, at] if block.ndim == 1 else whole[:, at][:, :, at].reshape(P * m * m, -1)
+                V = V + matvec(constant, block.ravel())
+        for part, k, rows in zip(*_residual(self.model), pooled.rows, strict=True):
+            if part.linear or (part.diagonal and not part.scale.power):
+                constant = np.stack([part.matrix(unit, rows).ravel() for unit in np.eye(part.size)], axis=1)
+                V = V + matvec(constant, θ[k])
+            else:
+                V = V + part.matrix(θ[k], rows, pt).ravel()
+        return V.reshape((P, m, m))
 
-    def _crossed(self, M: _Products, roots: tuple[Any, ...]) -> tuple[Any, Any]:
-        """(log|I + Λ'SΛ|, r'V₁⁻¹U K U'V₁⁻¹r) of the crossed terms."""
-        blocks = self.blocks
+    def _crossed(self, uu: Any, ur: Any, blocks_of_Λ: Sequence[Any]) -> tuple[Any, Any]:
+        """(log|I + Λ'SΛ|, r'V₁⁻¹U K U'V₁⁻¹r) of the crossed terms, with S = U'V₁⁻¹U (uu) and U'V₁⁻¹r (ur)."""
+        blocks, roots = self.blocks, _of_terms(self.model, blocks_of_Λ)
         own = []
         for i, width in zip(blocks.crossed, blocks.widths, strict=True):
             Λ = roots[i] * (blocks.z_scale[i] / blocks.y_scale)[:, None]
@@ -154,57 +192,17 @@ class Likelihood:
             kron = np.eye(levels)[:, None, :, None] * Λ[None, :, None, :]
             own.append(kron.reshape((width, width)))
         Λ = own[0] if len(own) == 1 else pt.linalg.block_diag(*own)
-        L = pt.linalg.cholesky(np.eye(sum(blocks.widths)) + Λ.T @ M.uu @ Λ)
-        half = pt.linalg.solve_triangular(L, Λ.T @ M.ur, lower=True)
+        L = pt.linalg.cholesky(np.eye(sum(blocks.widths)) + Λ.T @ uu @ Λ)
+        half = pt.linalg.solve_triangular(L, Λ.T @ ur, lower=True)
         return 2 * pt.log(pt.diagonal(L)).sum(), (half * half).sum()
 
 
-class _Products:
-    """Sums over patterns of [U r]'V₁⁻¹[U r], with r = [X y] a."""
-
-    def __init__(self, u: int, a: Any):
-        self.u, self.a = u, a
-        self.rr: Any = pt.constant(0.0)
-        self.uu: Any = pt.zeros((u, u))
-        self.ur: Any = pt.zeros(u)
-
-    def add(self, inverse: Any, pooled: Pooled) -> None:
-        """Add the patterns with V⁻¹ (P, m, m)."""
-        c = round(np.sqrt(len(pooled.T)))
-        T = pooled.T.reshape(c, c, len(pooled.count), pooled.m, pooled.m)
-        self._add((T * inverse).sum(axis=(2, 3, 4)))
-
-    def add_noise(self, precision: Any, gram: np.ndarray) -> None:
-        """Add pure error."""
-        self._add(precision * gram)
-
-    def _add(self, M: Any) -> None:
-        u, a = self.u, self.a
-        self.rr = self.rr + (M[u:, u:] * a[:, None] * a[None, :]).sum()
-        if u:
-            self.uu = self.uu + M[:u, :u]
-            self.ur = self.ur + (M[:u, u:] * a).sum(axis=1)
+def _form(M: Any, a: Any) -> Any:
+    """a'Ma for the entries (c c,) of M."""
+    one, c = np.ones((a.type.shape[0], 1)), a.type.shape[0]
+    return (M * matvec(np.kron(np.eye(c), one), a) * matvec(np.kron(one, np.eye(c)), a)).sum()
 
 
-def invert(V: Any) -> tuple[Any, Any]:
-    """V⁻¹ (P, m, m) and log|V| (P,)."""
-    m = V.type.shape[2]
-    if m > _BY_HAND:
-        L = pt.linalg.cholesky(V)
-        eye = pt.as_tensor(np.broadcast_to(np.eye(m), (V.type.shape[0], m, m)))
-        half = pt.linalg.solve_triangular(L, eye, lower=True)
-        log_diagonal = pt.log(pt.diagonal(L, axis1=1, axis2=2))
-        return (half[:, :, :, None] * half[:, :, None, :]).sum(axis=1), 2 * log_diagonal.sum(axis=1)
-    A = [[V[:, i, j] for j in range(m)] for i in range(m)]
-    logdet: Any = 0.0
-    for k in range(m):  # Gauss-Jordan, as in marginal.symmetric
-        pivot = A[k][k]
-        logdet = logdet + pt.log(pivot)
-        row = [x / pivot for x in A[k]]
-        for i in range(m):
-            if i != k:
-                factor_ = A[i][k]
-                A[i] = [-factor_ / pivot if j == k else A[i][j] - factor_ * row[j] for j in range(m)]
-        row[k] = 1 / pivot
-        A[k] = row
-    return pt.stack([pt.stack(r, axis=1) for r in A], axis=1), logdet
+def _split(values: Sequence[Any], sizes: list[int]) -> list[Sequence[Any]]:
+    ends = np.cumsum(sizes, dtype=int)
+    return [values[int(e) - k : int(e)] for e, k in zip(ends, sizes, strict=True)]

@@ -9,7 +9,7 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from ..covariance.assembly import RandomTerm, term_rows
-from .algebra import times_transpose
+from .algebra import gram, scale_rows, times_transpose
 from .dims import Dims
 from .hyper import Hyper
 from .slots import effect_dim
@@ -34,15 +34,26 @@ def random_effects(model: LMM, hypers: list[Hyper], parametrization: str, dims: 
 
 def factor(hyper: Hyper) -> Any:
     """Λ with ΛΛ' = G of one block: a matrix (q, q), or its diagonal (q,) for independent effects."""
-    structure = hyper.structure
+    structure, q = hyper.structure, len(hyper.structure.positions)
+    sd = hyper.sd if structure.scale.labels is not None else hyper.sd * np.ones(q)
     if hyper.chol is not None:
         # D L of D C D = D L L' D: a Cholesky factor of G would fail where a correlation comes close to ±1.
-        return (hyper.sd[:, None] if structure.scale.labels is not None else hyper.sd[0]) * hyper.chol
-    q = len(structure.positions)
-    G = structure.matrix(hyper.linear, term_rows(q), pt)
+        return scale_rows(sd, hyper.chol)
     if structure.diagonal or q == 1:
-        return pt.sqrt(pt.diagonal(G))
-    return pt.linalg.cholesky(G)
+        return sd
+    return pt.linalg.cholesky(_matrix(hyper))
+
+
+def covariance(hyper: Hyper) -> Any:
+    """G of one block: a matrix (q, q), or its diagonal (q,) for independent effects."""
+    if hyper.chol is None and not hyper.structure.diagonal and len(hyper.structure.positions) > 1:
+        return _matrix(hyper)
+    Λ = factor(hyper)
+    return Λ * Λ if Λ.ndim == 1 else gram(Λ)
+
+
+def _matrix(hyper: Hyper) -> Any:
+    return hyper.structure.matrix(hyper.linear, term_rows(len(hyper.structure.positions)), pt)
 
 
 def _noncentered(term: RandomTerm, factors: list[Any], shape: _Shape) -> Any:
