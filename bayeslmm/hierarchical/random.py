@@ -17,16 +17,16 @@ from .slots import effect_dim
 if TYPE_CHECKING:
     from ..model import LMM
 
-_Shape = tuple[str, str]
-
-
 def random_effects(model: LMM, hypers: list[Hyper], parametrization: str, dims: Dims) -> list[Any]:
     """w (N, q) of each grouping factor, with the hyperparameters of its blocks in order."""
     left = iter(hypers)
     found = []
     for i, (term, bound) in enumerate(zip(model.design.terms, model.covariance.random, strict=True)):
         own = [next(left) for _ in bound.blocks]
-        shape = (dims.of(term.group, term.levels.tolist()), dims.of(effect_dim(model, i), term.effects))
+        shape = {
+            "shape": (len(term.levels), len(term.effects)),
+            "dims": (dims.of(term.group, term.levels.tolist()), dims.of(effect_dim(model, i), term.effects)),
+        }
         make = _noncentered if parametrization == "noncentered" else _centered
         found.append(make(bound, [factor(h) for h in own], shape))
     return found
@@ -56,22 +56,22 @@ def _matrix(hyper: Hyper) -> Any:
     return hyper.structure.matrix(hyper.linear, term_rows(len(hyper.structure.positions)), pt)
 
 
-def _noncentered(term: RandomTerm, factors: list[Any], shape: _Shape) -> Any:
+def _noncentered(term: RandomTerm, factors: list[Any], shape: dict[str, Any]) -> Any:
     """w = z Λ' with z standard normal."""
-    z = pm.Normal(f"z_{term.group}", dims=shape)
+    z = pm.Normal(f"z_{term.group}", **shape)
     parts = []
     for (_, columns), Λ in zip(term.blocks, factors, strict=True):
         own = z[:, columns[0] : columns[-1] + 1]
         parts.append(own * Λ if Λ.ndim == 1 else times_transpose(own, Λ))
     w = parts[0] if len(parts) == 1 else pt.concatenate(parts, axis=1)
-    return pm.Deterministic(f"w_{term.group}", w, dims=shape)
+    return pm.Deterministic(f"w_{term.group}", w, dims=shape["dims"])
 
 
-def _centered(term: RandomTerm, factors: list[Any], shape: _Shape) -> Any:
+def _centered(term: RandomTerm, factors: list[Any], shape: dict[str, Any]) -> Any:
     """w ~ N(0, G) itself."""
     name = f"w_{term.group}"
     if all(Λ.ndim == 1 for Λ in factors):
-        return pm.Normal(name, 0.0, pt.concatenate(factors), dims=shape)
+        return pm.Normal(name, 0.0, pt.concatenate(factors), **shape)
     whole = [pt.diag(Λ) if Λ.ndim == 1 else Λ for Λ in factors]
     Λ = whole[0] if len(whole) == 1 else pt.linalg.block_diag(*whole)
-    return pm.MvNormal(name, np.zeros(len(term.effects)), chol=Λ, dims=shape)
+    return pm.MvNormal(name, np.zeros(len(term.effects)), chol=Λ, **shape)
