@@ -12,7 +12,7 @@ import arviz as az
 import bambi
 import nutpie
 import pandas as pd
-import pytensor.link.numba.dispatch  # what a program imports when it compiles
+import pytensor.link.numba.dispatch  # noqa: F401  what a program imports when it compiles
 
 warnings.simplefilter("ignore")
 path, formula, group = sys.argv[1:]

@@ -11,7 +11,7 @@ import warnings
 import arviz as az
 import nutpie
 import pandas as pd
-import pytensor.link.numba.dispatch  # what a program imports when it compiles
+import pytensor.link.numba.dispatch  # noqa: F401  what a program imports when it compiles
 
 import bayeslmm as bl
 import bayeslmm.hierarchical.builder
