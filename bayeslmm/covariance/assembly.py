@@ -7,7 +7,7 @@ the formula, then the components of the residual.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class RandomTerm:
         return G
 
 
+@cache
 def term_rows(q: int) -> Rows:
     """The q effects of a grouping factor as rows of a structure."""
     return Rows(position=np.arange(q), level=np.arange(q))

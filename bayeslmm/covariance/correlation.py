@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,19 @@ class Rows:
     same: np.ndarray | None = None
     weight: np.ndarray | None = None
 
+    @cached_property
+    def apart(self) -> np.ndarray:
+        """1 where two rows are at different positions, else 0: (P, m, m)."""
+        i, j = pairwise(self.position)
+        return (i != j).astype(float)
+
+    @cached_property
+    def pair(self) -> np.ndarray:
+        """The number of each pair of different positions, row by row below the diagonal, else 0: (P, m, m)."""
+        i, j = pairwise(self.position)
+        low, high = np.minimum(i, j), np.maximum(i, j)
+        return np.where(self.apart > 0, high * (high - 1) // 2 + low, 0)
+
     def take(self, index) -> Rows:
         """The constants of some rows or patterns: every array indexed alike."""
         return Rows(**{f.name: None if (a := getattr(self, f.name)) is None else a[index] for f in fields(self)})
@@ -48,8 +62,7 @@ class Rows:
 def pairwise(a: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Row and column views of (..., m) that broadcast to (..., m, m)."""
     assert a is not None, "the structure reads a constant that its rows do not have"
-    i, j = np.broadcast_arrays(a[..., :, None], a[..., None, :])
-    return i, j
+    return a[..., :, None], a[..., None, :]
 
 
 @dataclass(frozen=True)
@@ -118,11 +131,6 @@ class Independent(Correlation):
         return np.broadcast_to(np.eye(shape[-1]), (*shape, shape[-1]))
 
 
-def _off_diagonal(rows: Rows) -> np.ndarray:
-    i, j = pairwise(rows.position)
-    return (i != j).astype(float)
-
-
 @dataclass(frozen=True)
 class CompoundSymmetry(Correlation):
     """Exchangeable rows, C_jk = ρ with -1/(m-1) < ρ < 1 for m positions (SAS: cs, csh)."""
@@ -133,8 +141,7 @@ class CompoundSymmetry(Correlation):
         return (Parameter("rho", "correlation", domain=Interval(-1 / max(len(levels) - 1, 1), 1)),)
 
     def matrix(self, κ, rows, xp):
-        off = _off_diagonal(rows)
-        return (1 - off) + κ[0] * off
+        return (1 - rows.apart) + κ[0] * rows.apart
 
 
 @dataclass(frozen=True)
@@ -148,12 +155,9 @@ class Unstructured(Correlation):
         return (Parameter("corr", "correlation", pairs, Interval(-1, 1)),) if pairs else ()
 
     def matrix(self, κ, rows, xp):
-        off = _off_diagonal(rows)
-        if not off.any():
-            return 1 - off
-        i, j = pairwise(rows.position)
-        low, high = np.minimum(i, j), np.maximum(i, j)
-        return (1 - off) + κ[np.where(off > 0, high * (high - 1) // 2 + low, 0)] * off
+        if not rows.apart.any():
+            return 1 - rows.apart
+        return (1 - rows.apart) + κ[rows.pair] * rows.apart
 
 
 @dataclass(frozen=True)

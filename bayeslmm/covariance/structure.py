@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import CovarianceError
 from ..parameters import Parameter
-from .correlation import Correlation, Independent, Rows, Unstructured, pairwise
+from .correlation import Correlation, Independent, Rows, Unstructured
 from .scale import Scale, weight_factor
 
 
@@ -126,8 +126,7 @@ class Structure:
     def _from_covariances(self, v, covariances, rows, xp):
         # C - I is linear in κ: with covariances in the place of κ it is the off-diagonal part of Σ. Rows at one place
         # (a new row beside an observed one) share its variance.
-        i, j = pairwise(rows.position)
-        same = (i == j).astype(float)
+        same = 1 - rows.apart
         variance = v[rows.position] if self.free else v[0]
         off = self.correlation.matrix(covariances, rows, xp) - same if len(self.positions) > 1 else 0.0
         return _spread(variance) * same + off
