@@ -25,7 +25,7 @@ from ..kernel.blocks import arrange, compress
 from ..kernel.estimate import best_of
 from ..kernel.many import Pooled, products
 from ..kernel.start import starts
-from .algebra import matvec
+from .algebra import gram, matvec
 from .coefficients import Coordinates
 from .hyper import Hyper
 from .inverse import inverse
@@ -146,7 +146,7 @@ class Likelihood:
             M = M + noise.gram.ravel() / v
         a = self._coefficients(beta)
         M = M.reshape((c, c))
-        quadratic = _form(M[u:, u:].ravel(), a)
+        quadratic = (M[u:, u:].ravel() * gram(a[:, None]).ravel()).sum()
         if u:
             more, fitted = self._crossed(M[:u, :u], matvec(M[:u, u:], a), Λ)
             logdet, quadratic = logdet + more, quadratic - fitted
@@ -195,12 +195,6 @@ class Likelihood:
         L = pt.linalg.cholesky(np.eye(sum(blocks.widths)) + Λ.T @ uu @ Λ)
         half = pt.linalg.solve_triangular(L, Λ.T @ ur, lower=True)
         return 2 * pt.log(pt.diagonal(L)).sum(), (half * half).sum()
-
-
-def _form(M: Any, a: Any) -> Any:
-    """a'Ma for the entries (c c,) of M."""
-    one, c = np.ones((a.type.shape[0], 1)), a.type.shape[0]
-    return (M * matvec(np.kron(np.eye(c), one), a) * matvec(np.kron(one, np.eye(c)), a)).sum()
 
 
 def _split(values: Sequence[Any], sizes: list[int]) -> list[Sequence[Any]]:
