@@ -107,98 +107,74 @@ def scale_rows(s: Any, A: Any) -> Any:
     return (matvec(np.repeat(np.eye(n), m, axis=0), s) * A.ravel()).reshape((n, m))
 
 
-@register_funcify_and_cache_key(MatVec)
-def _compiled_matvec(op: MatVec, node: Any = None, **_: Any) -> tuple[Any, str]:
-    if op.transpose:
+# --- loops for numba --------------------------------------------------------------------------------------
 
-        @numba_njit
-        def transposed(A, x):
-            n, p = A.shape
-            out = np.zeros(p)
-            for i in range(n):
-                for k in range(p):
-                    out[k] += A[i, k] * x[i]
-            return out
+_short = numba_njit(fastmath=False)  # a loop of few steps is not worth the code that would do four at once
 
-        return transposed, "bayeslmm-transposed-1"
 
-    @numba_njit
-    def plain(A, x):
-        n, p = A.shape
-        out = np.empty(n)
-        for i in range(n):
+@numba_njit
+def _row_by_row(A, x):
+    n, p = A.shape
+    out = np.empty(n)
+    for i in range(n):
+        total = 0.0
+        for k in range(p):
+            total += A[i, k] * x[k]
+        out[i] = total
+    return out
+
+
+@numba_njit
+def _sum_of_rows(A, x):
+    n, p = A.shape
+    out = np.zeros(p)
+    for i in range(n):
+        for k in range(p):
+            out[k] += A[i, k] * x[i]
+    return out
+
+
+@_short
+def _times(A, B):
+    n, p = A.shape
+    m = B.shape[1]
+    out = np.empty((n, m))
+    for i in range(n):
+        for j in range(m):
             total = 0.0
             for k in range(p):
-                total += A[i, k] * x[k]
-            out[i] = total
-        return out
+                total += A[i, k] * B[k, j]
+            out[i, j] = total
+    return out
 
-    return plain, "bayeslmm-plain-1"
+
+@_short
+def _times_transpose(A, B):
+    return _times(A, B.T)
+
+
+@_short
+def _gram_of(A):
+    return _times(A, A.T)
+
+
+@_short
+def _gram_derivative(A, g):
+    return _times(g + g.T, A)
+
+
+@register_funcify_and_cache_key(MatVec)
+def _compiled_matvec(op: MatVec, node: Any = None, **_: Any) -> tuple[Any, str]:
+    return (_sum_of_rows, "bayeslmm-sum-of-rows-1") if op.transpose else (_row_by_row, "bayeslmm-row-by-row-1")
 
 
 @register_funcify_and_cache_key(SmallDot)
 def _compiled_dot(op: SmallDot, node: Any = None, **_: Any) -> tuple[Any, str]:
-    if op.transpose:
-
-        @numba_njit(fastmath=False)  # a loop of few steps is not worth the code that would do four at once
-        def times_transposed(A, B):
-            n, p = A.shape
-            m = B.shape[0]
-            out = np.empty((n, m))
-            for i in range(n):
-                for j in range(m):
-                    total = 0.0
-                    for k in range(p):
-                        total += A[i, k] * B[j, k]
-                    out[i, j] = total
-            return out
-
-        return times_transposed, "bayeslmm-times_transposed-1"
-
-    @numba_njit(fastmath=False)
-    def times(A, B):
-        n, p = A.shape
-        m = B.shape[1]
-        out = np.empty((n, m))
-        for i in range(n):
-            for j in range(m):
-                total = 0.0
-                for k in range(p):
-                    total += A[i, k] * B[k, j]
-                out[i, j] = total
-        return out
-
-    return times, "bayeslmm-times-1"
+    return (_times_transpose, "bayeslmm-times-transpose-1") if op.transpose else (_times, "bayeslmm-times-1")
 
 
 @register_funcify_and_cache_key(Gram)
-def _compiled_gram(op: Gram, node: Any = None, **_: Any) -> tuple[Any, str]:
-    if node is not None and len(node.inputs) == 2:
-
-        @numba_njit(fastmath=False)
-        def symmetric_times(A, g):
-            n, p = A.shape
-            out = np.empty((n, p))
-            for i in range(n):
-                for j in range(p):
-                    total = 0.0
-                    for k in range(n):
-                        total += (g[i, k] + g[k, i]) * A[k, j]
-                    out[i, j] = total
-            return out
-
-        return symmetric_times, "bayeslmm-symmetric-times-1"
-
-    @numba_njit(fastmath=False)
-    def gram_of(A):
-        n, p = A.shape
-        out = np.empty((n, n))
-        for i in range(n):
-            for j in range(n):
-                total = 0.0
-                for k in range(p):
-                    total += A[i, k] * A[j, k]
-                out[i, j] = total
-        return out
-
-    return gram_of, "bayeslmm-gram-1"
+def _compiled_gram(op: Gram, node: Any, **_: Any) -> tuple[Any, str]:
+    if len(node.inputs) == 2:
+        return _gram_derivative, "bayeslmm-gram-derivative-1"
+    return _gram_of, "bayeslmm-gram-1"

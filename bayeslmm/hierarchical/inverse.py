@@ -17,6 +17,7 @@ import pytensor.tensor as pt
 from pytensor.gradient import DisconnectedType
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_cache_key
 
+from ..kernel.symmetric import invert
 from .symbolic import OwnOp
 
 
@@ -36,7 +37,9 @@ class Inverse(OwnOp):
         return [_derivative(Vi, g, g_log)]
 
     def perform(self, node: Any, inputs: Any, outputs: Any) -> None:
-        outputs[0][0], outputs[1][0] = _eliminate(*inputs)
+        Vi, logdet = invert(np.moveaxis(inputs[0], 0, -1).copy())
+        outputs[0][0] = np.ascontiguousarray(np.moveaxis(Vi, -1, 0))
+        outputs[1][0] = np.where(np.isfinite(logdet), logdet, np.nan)
 
     def infer_shape(self, node: Any, shapes: Any) -> list[Any]:
         return [shapes[0], shapes[0][:1]]
@@ -63,8 +66,12 @@ def _product(A: Any, B: Any) -> Any:
     return (A[:, :, :, None] * B[:, None, :, :]).sum(axis=2)
 
 
+# --- loops for numba --------------------------------------------------------------------------------------
+
+
+@numba_njit(error_model="numpy")
 def _eliminate(V):
-    """V⁻¹ and log|V| by Gauss-Jordan elimination, matrix by matrix."""
+    """Gauss-Jordan elimination, as in `kernel.symmetric`, matrix by matrix."""
     P, m, _ = V.shape
     out, logdet, row = np.empty((P, m, m)), np.zeros(P), np.empty(m)
     for s in range(P):
@@ -87,30 +94,31 @@ def _eliminate(V):
     return out, logdet
 
 
+@numba_njit
+def _derivatives(Vi, g, g_log):
+    P, m, _ = Vi.shape
+    out, half = np.empty((P, m, m)), np.empty((m, m))
+    for s in range(P):
+        for i in range(m):
+            for j in range(m):
+                total = 0.0
+                for k in range(m):
+                    total += Vi[s, i, k] * g[s, k, j]
+                half[i, j] = total
+        for i in range(m):
+            for j in range(m):
+                total = g_log[s] * Vi[s, i, j]
+                for k in range(m):
+                    total -= half[i, k] * Vi[s, k, j]
+                out[s, i, j] = total
+    return out
+
+
 @register_funcify_and_cache_key(Inverse)
 def _compiled_inverse(op: Inverse, node: Any = None, **_: Any) -> tuple[Any, str]:
-    return numba_njit(_eliminate), "bayeslmm-inverse-1"
+    return _eliminate, "bayeslmm-inverse-2"
 
 
 @register_funcify_and_cache_key(Derivative)
 def _compiled_derivative(op: Derivative, node: Any = None, **_: Any) -> tuple[Any, str]:
-    @numba_njit
-    def derivative(Vi, g, g_log):
-        P, m, _ = Vi.shape
-        out, half = np.empty((P, m, m)), np.empty((m, m))
-        for s in range(P):
-            for i in range(m):
-                for j in range(m):
-                    total = 0.0
-                    for k in range(m):
-                        total += Vi[s, i, k] * g[s, k, j]
-                    half[i, j] = total
-            for i in range(m):
-                for j in range(m):
-                    total = g_log[s] * Vi[s, i, j]
-                    for k in range(m):
-                        total -= half[i, k] * Vi[s, k, j]
-                    out[s, i, j] = total
-        return out
-
-    return derivative, "bayeslmm-inverse-derivative-1"
+    return _derivatives, "bayeslmm-inverse-derivative-1"
