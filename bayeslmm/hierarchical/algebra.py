@@ -96,6 +96,11 @@ def times_transpose(A: Any, B: Any) -> Any:
     return _dot_transposed(A, B)
 
 
+def take(x: Any, index: np.ndarray) -> Any:
+    """x[index] for rows by number; indexing with an array itself makes PyTensor look at every number in Python."""
+    return x[pt.as_tensor(index)]
+
+
 def gram(A: Any) -> Any:
     """A A' for (n, k)."""
     return _gram(A)

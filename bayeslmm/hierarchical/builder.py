@@ -11,7 +11,7 @@ import numpy as np
 import pymc as pm
 
 from ..errors import SamplingError
-from .algebra import matvec
+from .algebra import matvec, take
 from .coefficients import coefficients
 from .dims import Dims
 from .hyper import declare
@@ -57,7 +57,7 @@ def build(model: LMM, parametrization: str = "noncentered", priors: Any = None) 
         w = random_effects(model, hypers, parametrization, dims)
         mean = design.offset + (0.0 if beta is None else matvec(design.X, beta))
         for term, effects in zip(design.terms, w, strict=True):
-            mean = mean + _contribution(term.Z, effects[term.codes])
+            mean = mean + _contribution(term.Z, take(effects, term.codes))
         built.add_coord("obs", np.arange(len(design.y)))
         blocks = sum(len(term.blocks) for term in model.covariance.random)
         observe(model, hypers[blocks:], mean, response_name(model))

@@ -33,8 +33,7 @@ def coefficients(model: LMM, priors: Priors, dims: Dims, coordinates: Coordinate
     prior = joint([priors[f"beta[{c}]"] for c in coefs])
     centre = centring(model.design)
     if centre.trivial:
-        free = coordinates is not None and prior.support == "real"
-        return prior.to_pymc("beta", dims=dim, **({"transform": coordinates} if free else {}))
+        return prior.to_pymc("beta", dims=dim, **({} if coordinates is None else {"transform": coordinates}))
     back = np.linalg.inv(centre.A)
     return _centred(prior, centre.A, back, coordinates or Coordinates(np.zeros(len(coefs)), back), dim)
 

@@ -25,7 +25,7 @@ from ..kernel.blocks import arrange, compress
 from ..kernel.estimate import best_of
 from ..kernel.many import Pooled, products
 from ..kernel.start import starts
-from .algebra import gram, matvec
+from .algebra import gram, matvec, take
 from .coefficients import Coordinates
 from .hyper import Hyper
 from .inverse import inverse
@@ -57,7 +57,7 @@ def observe_marginally(likelihood: Likelihood, hypers: list[Hyper], beta: Any, n
         for term, whole in zip(design.terms, _of_terms(model, rest[K : 2 * K]), strict=True):
             z = pm.Normal.dist(size=(len(term.levels), term.Z.shape[1]))
             w = (z[:, None, :] * whole[None]).sum(axis=2)
-            mean = mean + (w[term.codes] * term.Z).sum(axis=1)
+            mean = mean + (take(w, term.codes) * term.Z).sum(axis=1)
         noise = pm.Normal.dist(size=len(design.y))
         return mean + _in_rows([_coloured(noise, _root_of_R(model, θ, b), b) for b in found], place)
 

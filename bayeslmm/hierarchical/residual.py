@@ -8,6 +8,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from .algebra import take
 from .hyper import Hyper
 from .patterns import Batch, batches, places_of_rows
 
@@ -45,7 +46,7 @@ def _sd(hypers: list[Hyper], batch: Batch) -> Any:
         return sd[0]
     owner = np.empty(len(batch.index), int)
     owner[batch.index[:, 0]] = batch.owner
-    return sd[owner]
+    return take(sd, owner)
 
 
 def _correlated(name: str, y: np.ndarray, mean: Any, found: tuple[Batch, ...], factors: list[Any]) -> Any:
@@ -76,24 +77,24 @@ def _correlated(name: str, y: np.ndarray, mean: Any, found: tuple[Batch, ...], f
 
 def _terms(r: Any, L: Any, batch: Batch) -> Any:
     """log density of each row given the earlier rows of its subject (S, m); they add up."""
-    u = _solve(L, r[batch.index] * batch.inside, batch)
+    u = _solve(L, take(r, batch.index) * batch.inside, batch)
     log_diagonal = pt.log(pt.diagonal(L, axis1=1, axis2=2))
-    return -0.5 * (u * u + LOG_2PI) - log_diagonal[batch.owner]
+    return -0.5 * (u * u + LOG_2PI) - take(log_diagonal, batch.owner)
 
 
 def _solve(L: Any, r: Any, batch: Batch) -> Any:
     """L⁻¹ r of each subject: (P, m, m), (S, m) -> (S, m)."""
     if len(batch.mask) == 1:
         return pt.linalg.solve_triangular(L[0], r.T, lower=True).T
-    return pt.linalg.solve_triangular(L[batch.owner], r, lower=True, b_ndim=1)
+    return pt.linalg.solve_triangular(take(L, batch.owner), r, lower=True, b_ndim=1)
 
 
 def _coloured(noise: Any, L: Any, batch: Batch) -> Any:
     """L u of each subject (S, m), with u standard normal."""
-    u = noise[batch.index] * batch.inside
-    return (L[batch.owner] * u[:, None, :]).sum(axis=2)
+    u = take(noise, batch.index) * batch.inside
+    return (take(L, batch.owner) * u[:, None, :]).sum(axis=2)
 
 
 def _in_rows(parts: list[Any], place: np.ndarray) -> Any:
     flat = [p.ravel() for p in parts]
-    return (flat[0] if len(flat) == 1 else pt.concatenate(flat))[place]
+    return take(flat[0] if len(flat) == 1 else pt.concatenate(flat), place)
