@@ -110,13 +110,16 @@ def _ordered(draws: xr.DataArray, wanted: dict[int, list[str]], what: str) -> np
             )
         dim = draws.dims[2 + axis]
         found = [str(x) for x in draws.coords[dim].values] if dim in draws.coords else list(labels)
+        if found == labels:
+            continue
+        place = {x: i for i, x in enumerate(found)}
         if sorted(found) != sorted(labels):
             only_fit, only_posterior = sorted(set(labels) - set(found)), sorted(set(found) - set(labels))
             raise InferenceError(
                 f"The {what} of the posterior are not those of the fit: {_some(only_fit)} only in the fit, "
                 f"{_some(only_posterior)} only in the posterior. Both must come from the same LMM."
             )
-        draws = draws.isel({dim: [found.index(x) for x in labels]})
+        draws = draws.isel({dim: [place[x] for x in labels]})
     return draws.values
 
 

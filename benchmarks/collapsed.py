@@ -97,13 +97,14 @@ def main():
         return
     sleep = bl.load_dataset("sleepstudy")
     cases = {
-        "sleepstudy": (sleep, "Reaction ~ Days + (Days | Subject)", "Subject"),
-        "1,000 x 10 balanced": (slopes(1000, 10, balanced=True), "y ~ t + (t | g)", "g"),
-        "1,000 x 10 irregular": (slopes(1000, 10, balanced=False), "y ~ t + (t | g)", "g"),
+        "sleepstudy": (lambda: sleep, "Reaction ~ Days + (Days | Subject)", "Subject"),
+        "1,000 x 10 balanced": (lambda: slopes(1000, 10, balanced=True), "y ~ t + (t | g)", "g"),
+        "1,000 x 10 irregular": (lambda: slopes(1000, 10, balanced=False), "y ~ t + (t | g)", "g"),
     }
-    for name, (data, formula, group) in cases.items():
+    for name, (make, formula, group) in cases.items():
         if options.only and options.only != name:
             continue
+        data = make()
         found = {"bayeslmm": ours(data, formula)}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "data.csv"

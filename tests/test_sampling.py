@@ -215,7 +215,7 @@ def drawn_from_prior(model, draws=6):
         ].to_dataset()
     kept = prior[[v for v in prior.data_vars if not str(v).startswith(("z_", "chol_"))]]
     facts = {"sampler": "prior", "seconds": 0.0, "seed": 1}
-    return complete(model, default_priors(model), xr.DataTree.from_dict({"/posterior": kept}), facts, 5)
+    return complete(model, default_priors(model), {"posterior": kept}, facts, 5)
 
 
 OTHERS = [

@@ -18,15 +18,24 @@ if TYPE_CHECKING:
     from ..design import Term
     from ..model import LMM
 
+_NUMBERS = 100_000  # in one array of a chunk: it stays close to the processor
+
+
 def means(model: LMM, draws: xr.Dataset) -> np.ndarray:
     """E[y | β, w] = Xβ + Zw + offset of each draw (S, n)."""
     design, S = model.design, _count(draws)
-    out = np.repeat(design.offset[:, None], S, axis=1)
-    if design.coefs:
-        out += design.X @ _flat(fixed_draws(model, draws)).T
-    for term in design.terms:
-        out += _sparse(term) @ _flat(effect_draws(model, draws, term.group)).reshape(S, -1).T
-    return np.ascontiguousarray(out.T)
+    out = np.empty((S, len(design.y)))
+    out[:] = design.offset
+    beta = _flat(fixed_draws(model, draws)) if design.coefs else np.zeros((S, 0))
+    effects = [_flat(effect_draws(model, draws, term.group)).reshape(S, -1) for term in design.terms]
+    Z = [_sparse(term) for term in design.terms]
+    step = max(1, _NUMBERS // len(design.y))
+    for k in range(0, S, step):
+        some = slice(k, k + step)
+        out[some] += beta[some] @ design.X.T
+        for own, w in zip(Z, effects, strict=True):
+            out[some] += (own @ w[some].T).T
+    return out
 
 
 def log_likelihood(model: LMM, draws: xr.Dataset, mean: np.ndarray | None = None) -> np.ndarray:

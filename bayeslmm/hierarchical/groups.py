@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 LARGEST = 20_000_000  # numbers in one group: larger ones are left out, and the attributes say so
 
 
-def complete(model: LMM, priors: Priors, tree: xr.DataTree, facts: dict[str, Any], draws: int) -> xr.DataTree:
-    """Add all groups to a tree with a posterior (and sample_stats).
+def complete(
+    model: LMM, priors: Priors, sampled: dict[str, xr.Dataset], facts: dict[str, Any], draws: int
+) -> xr.DataTree:
+    """A tree of all groups from those that a sampler has made: posterior and sample_stats.
 
     facts: sampler, seconds, seed; draws: of the prior. Improper priors have no prior draws. What needs w is left
     out where the posterior does not hold it.
     """
-    posterior = tree["posterior"].to_dataset()
+    posterior = sampled["posterior"]
     rng = np.random.default_rng(facts["seed"])
     left_out = []
     groups: dict[str, xr.Dataset] = {"log_prior": log_prior(model, priors, posterior)}
@@ -51,11 +53,10 @@ def complete(model: LMM, priors: Priors, tree: xr.DataTree, facts: dict[str, Any
         left_out += ["prior_predictive"]
     groups |= {"observed_data": _observed(model), "constant_data": _constants(model)}
     attributes = _attributes(model, priors, facts, left_out)
-    return _assemble(tree, groups, attributes)
+    return _assemble(sampled | groups, attributes)
 
 
-def _assemble(tree: xr.DataTree, groups: dict[str, xr.Dataset], attributes: dict[str, Any]) -> xr.DataTree:
-    found = {name: child.to_dataset() for name, child in tree.children.items()} | groups
+def _assemble(found: dict[str, xr.Dataset], attributes: dict[str, Any]) -> xr.DataTree:
     found["posterior"] = found["posterior"].assign_attrs(attributes)
     order = ["posterior", "sample_stats", "log_likelihood", "log_prior", "posterior_predictive", "prior",
              "prior_predictive", "observed_data", "constant_data"]  # fmt: skip

@@ -66,12 +66,12 @@ def sample(
     seed = _seed(random_seed)
     tree = _run(built, {"draws": draws, "tune": tune, "chains": chains, "random_seed": seed,
                         "progressbar": progressbar, **kwargs})  # fmt: skip
+    sampled = {str(name): child.to_dataset() for name, child in tree.children.items()}
     if parametrization == "marginal" and model.design.terms:
-        w = random_effect_draws(model, tree, random_seed=seed)
-        tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().merge(w))
+        sampled["posterior"] = sampled["posterior"].merge(random_effect_draws(model, tree, random_seed=seed))
     seconds = time.perf_counter() - began
     facts = {"sampler": f"nuts ({kwargs.get('nuts_sampler', 'pymc')})", "seconds": seconds, "seed": seed}
-    return complete(model, chosen, tree, facts, prior_draws)
+    return complete(model, chosen, sampled, facts, prior_draws)
 
 
 def _seed(random_seed: Any) -> int:

@@ -76,7 +76,9 @@ def draw_effects(
                     w, to = w[:, to >= 0], to[to >= 0]
                 run = len(to) > 0 and bool((np.diff(to) == 1).all())
                 out[i][some, slice(to[0], to[-1] + 1) if run else to] = w
-    return [w * (blocks.y_scale / s) for w, s in zip(out, blocks.z_scale, strict=True)]
+    for w, s in zip(out, blocks.z_scale, strict=True):
+        w *= blocks.y_scale / s
+    return out
 
 
 def _blocks_of(blocks: Blocks, levels: np.ndarray) -> Blocks:

@@ -70,12 +70,12 @@ def sample_collapsed(
         effects = size <= LARGEST or chains * draws * numbers <= _EFFECTS
     w = draw_effects(target, found.draws.θ, b, rng) if effects else None
     beta = beta_of_data(target.blocks, b)
-    tree = xr.DataTree.from_dict({
-        "/posterior": posterior(model, target.coordinates, found.draws.u, beta, w, shape),
-        "/sample_stats": _stats(found, shape, chosen.proper),
-    })  # fmt: skip
+    sampled = {
+        "posterior": posterior(model, target.coordinates, found.draws.u, beta, w, shape),
+        "sample_stats": _stats(found, shape, chosen.proper),
+    }
     facts = {"sampler": "collapsed", "seconds": 0.0, "seed": seed}
-    tree = complete(model, chosen, tree, facts, prior_draws)
+    tree = complete(model, chosen, sampled, facts, prior_draws)
     own = certificate(found, chosen.proper) | {"sampling_time": time.perf_counter() - began}
     tree.attrs.update(own)
     tree["posterior"].attrs.update(own)
