@@ -58,7 +58,7 @@ class Coordinates(Transform):
 
     location: np.ndarray
     root: np.ndarray
-    name = "linear"
+    name = "centred"
     ndim_supp = 1
 
     def forward(self, value, *inputs):
