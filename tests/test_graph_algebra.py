@@ -154,5 +154,26 @@ def test_the_marginal_program_moves_where_coefficients_are_standard_normal():
     fit = model.fit()
     own = model.to_pymc("marginal").rvs_to_transforms
     (coordinates,) = [t for t in own.values() if isinstance(t, Coordinates)]
+    assert (model.to_pymc("marginal").initial_point()["beta_whitened__"] == 0).all()
     np.testing.assert_allclose(coordinates.location, fit.beta, rtol=1e-6)
     np.testing.assert_allclose(coordinates.root @ coordinates.root.T, fit.cov_beta, rtol=1e-5)
+
+
+def test_coefficients_that_reml_takes_for_known_can_still_move():
+    """Without error within subjects REML knows the slope exactly; the sampler's coordinates must not."""
+    data = bl.load_dataset("sleepstudy")
+    level = data["Subject"].astype("category").cat.codes
+    model = bl.LMM("y ~ Days + (1 | Subject)", data.assign(y=5 + 2 * data["Days"] + np.sin(level)))
+    (coordinates,) = [t for t in model.to_pymc("marginal").rvs_to_transforms.values() if isinstance(t, Coordinates)]
+    assert np.linalg.cond(coordinates.root / np.abs(coordinates.root).max(axis=1, keepdims=True)) < 1e6
+    assert np.abs(coordinates.root[1]).max() > 1e-6
+
+
+@pytest.mark.parametrize("parametrization", ["noncentered", "centered", "marginal"])
+def test_programs_with_a_correlation_can_be_copied(parametrization):
+    import pymc as pm
+
+    built = bl.LMM("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).to_pymc(parametrization)
+    point, other = built.initial_point(), built.copy()
+    assert other.compile_logp(mode=PLAIN)(point) == built.compile_logp(mode=PLAIN)(point)
+    assert "beta" not in [v.name for v in pm.do(built, {"beta": np.array([250.0, 10.0])}).free_RVs]

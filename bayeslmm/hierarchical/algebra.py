@@ -12,7 +12,7 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_cache_key
 
-from .symbolic import OwnOp
+from .symbolic import OwnOp, keyed
 
 
 class MatVec(OwnOp):
@@ -170,16 +170,14 @@ def _gram_derivative(A, g):
 
 @register_funcify_and_cache_key(MatVec)
 def _compiled_matvec(op: MatVec, node: Any = None, **_: Any) -> tuple[Any, str]:
-    return (_sum_of_rows, "bayeslmm-sum-of-rows-1") if op.transpose else (_row_by_row, "bayeslmm-row-by-row-1")
+    return keyed(_sum_of_rows if op.transpose else _row_by_row)
 
 
 @register_funcify_and_cache_key(SmallDot)
 def _compiled_dot(op: SmallDot, node: Any = None, **_: Any) -> tuple[Any, str]:
-    return (_times_transpose, "bayeslmm-times-transpose-1") if op.transpose else (_times, "bayeslmm-times-1")
+    return keyed(_times_transpose if op.transpose else _times)
 
 
 @register_funcify_and_cache_key(Gram)
 def _compiled_gram(op: Gram, node: Any, **_: Any) -> tuple[Any, str]:
-    if len(node.inputs) == 2:
-        return _gram_derivative, "bayeslmm-gram-derivative-1"
-    return _gram_of, "bayeslmm-gram-1"
+    return keyed(_gram_of if len(node.inputs) == 1 else _gram_derivative)

@@ -1,4 +1,4 @@
-"""Fixed effects as one random variable `beta`, with priors and sampling at centred columns of X."""
+"""Fixed effects as one random variable `beta`, with priors at centred columns of X."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def coefficients(model: LMM, priors: Priors, dims: Dims, coordinates: Coordinate
     dim = dims.of("coef", coefs)
     prior = joint([priors[f"beta[{c}]"] for c in coefs])
     centre = centring(model.design)
-    if centre.trivial:
-        return prior.to_pymc("beta", dims=dim, **({} if coordinates is None else {"transform": coordinates}))
+    if centre.trivial and coordinates is None:
+        return prior.to_pymc("beta", dims=dim)
     back = np.linalg.inv(centre.A)
-    return _centred(prior, centre.A, back, coordinates or Coordinates(np.zeros(len(coefs)), back), dim)
+    return _transformed(prior, centre.A, back, coordinates or Coordinates(np.zeros(len(coefs)), back), dim)
 
 
-def _centred(prior: Prior, A: np.ndarray, back: np.ndarray, coordinates: Coordinates, dim: str) -> Any:
+def _transformed(prior: Prior, A: np.ndarray, back: np.ndarray, coordinates: Coordinates, dim: str) -> Any:
     """β = A⁻¹γ with independent priors on γ; |A| = 1, so that densities of β and γ are equal."""
     return pm.CustomDist(
         "beta",
@@ -47,6 +47,7 @@ def _centred(prior: Prior, A: np.ndarray, back: np.ndarray, coordinates: Coordin
         logp=lambda beta, back: prior.logp(matvec(A, beta), pt),
         signature="(p,p)->(p)",
         transform=coordinates,
+        support_point=coordinates.start,
         class_name="CentredColumns",
         dims=dim,
     )
@@ -54,12 +55,20 @@ def _centred(prior: Prior, A: np.ndarray, back: np.ndarray, coordinates: Coordin
 
 @dataclass(frozen=True, eq=False)
 class Coordinates(Transform):
-    """β = location + root γ: the sampler moves on γ (p,), in which the coefficients are nearly independent."""
+    """β = location + root γ: the sampler moves on γ (p,), in which the coefficients are nearly independent.
+
+    It starts at γ = 0 where the location is that of the data (`whitened`), else where the prior is.
+    """
 
     location: np.ndarray
     root: np.ndarray
-    name = "centred"
+    name: str = "centred"
     ndim_supp = 1
+
+    @property
+    def start(self) -> Any:
+        """The support point of PyMC: a function of the variable, or None for PyMC's own choice."""
+        return (lambda rv, size, *_: pt.as_tensor(self.location)) if self.name == "whitened" else None
 
     def forward(self, value, *inputs):
         return matvec(np.linalg.inv(self.root), value - self.location)

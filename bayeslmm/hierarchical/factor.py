@@ -28,7 +28,7 @@ def lkj_factor(name: str, eta: float, q: int, dims: Any = None, **kwargs: Any) -
         logp=lambda L, _: _logp(L, eta, q),
         signature="()->(q,q)",
         transform=PartialCorrelations(q),
-        initval=np.eye(q),
+        support_point=lambda rv, size, *_: pt.eye(q),
         class_name="LKJFactor",
         **kwargs,
     )

@@ -117,7 +117,11 @@ class Likelihood:
         return Likelihood(model, blocks, pooled)
 
     def coordinates(self) -> Coordinates:
-        """Coordinates of β with posterior covariance of about 1: at the REML estimate, before there are priors."""
+        """Coordinates of β with posterior covariance of about 1: at the REML estimate, before there are priors.
+
+        Where that says of a combination of coefficients that it is known exactly, as with an error variance of zero, its
+        sd is a thousandth of the largest: a sampler could not move in it otherwise.
+        """
         blocks, covariance = self.blocks, self.model.covariance
         try:
             at = best_of(blocks, covariance, starts(covariance, self.model.residual), True).evaluation
@@ -125,7 +129,9 @@ class Likelihood:
         except DesignError:
             b, cov_b = np.zeros(blocks.p), np.eye(blocks.p) / blocks.n
         back = blocks.y_scale * np.linalg.inv(blocks.basis)
-        return Coordinates(blocks.center + back @ b, back @ np.linalg.cholesky(cov_b))
+        values, vectors = np.linalg.eigh(cov_b)
+        root = vectors * np.sqrt(np.maximum(values, 1e-6 * values.max(initial=0.0)))
+        return Coordinates(blocks.center + back @ b, back @ root, "whitened")
 
     def log(self, beta: Any, θ: Any, G: Sequence[Any], Λ: Sequence[Any]) -> Any:
         """The log-likelihood at β (p,), linear coordinates θ of the residual, G and its root Λ of every block

@@ -18,7 +18,7 @@ from pytensor.gradient import DisconnectedType
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_cache_key
 
 from ..kernel.symmetric import invert
-from .symbolic import OwnOp
+from .symbolic import OwnOp, keyed
 
 
 class Inverse(OwnOp):
@@ -116,9 +116,9 @@ def _derivatives(Vi, g, g_log):
 
 @register_funcify_and_cache_key(Inverse)
 def _compiled_inverse(op: Inverse, node: Any = None, **_: Any) -> tuple[Any, str]:
-    return _eliminate, "bayeslmm-inverse-2"
+    return keyed(_eliminate)
 
 
 @register_funcify_and_cache_key(Derivative)
 def _compiled_derivative(op: Derivative, node: Any = None, **_: Any) -> tuple[Any, str]:
-    return _derivatives, "bayeslmm-inverse-derivative-1"
+    return keyed(_derivatives)

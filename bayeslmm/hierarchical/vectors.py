@@ -45,14 +45,14 @@ class Mixed(Prior):
         import pymc as pm
         import pytensor.tensor as pt
 
-        if all(p.support == "positive" for p in self.own):
-            kwargs = {"transform": pm.distributions.transforms.log} | kwargs
+        positive = all(p.support == "positive" for p in self.own)
         return pm.CustomDist(
             name,
             np.zeros(len(self.own)),
             dist=lambda zero, size: self.dist() + zero,
             logp=lambda x, zero: self.logp(x, pt),
             signature="(k)->(k)",
+            transform=pm.distributions.transforms.log if positive else None,
             class_name="MixedFamilies",
             **kwargs,
         )
