@@ -32,7 +32,8 @@ def build(model: LMM, parametrization: str = "noncentered", priors: Any = None) 
 
     Variables: beta (coef); for each grouping factor sd_<g> (effect), corr_<g> (effect, effect_) and w_<g>
     (g, effect); sigma, sigma_serial, range, ... of the residual; the response, observed, with dimension obs.
-    parametrization="marginal" integrates w out of the model: `random_effect_draws` finds it afterwards.
+    parametrization="marginal" integrates w out of the model: `random_effect_draws` finds it afterwards; a sampler then
+    starts β at the REML estimate and moves in coordinates where its covariance there is 1.
 
     Raises
     ------
